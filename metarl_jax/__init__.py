@@ -1,0 +1,1 @@
+"""Meta-reinforcement learning in JAX: one compiled meta-training step."""

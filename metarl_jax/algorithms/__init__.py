@@ -1,0 +1,1 @@
+"""Meta-learning algorithms: one flat file each, made to be read and pasted."""

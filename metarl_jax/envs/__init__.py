@@ -1,0 +1,1 @@
+"""Task families: one file each, the task always in `EnvParams`."""

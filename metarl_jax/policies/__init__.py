@@ -1,0 +1,1 @@
+"""Policies: flax Linen modules, `(params, memory, obs) -> (distribution, value, memory)`."""

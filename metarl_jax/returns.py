@@ -1,0 +1,142 @@
+"""Returns, advantages and the linear feature baseline."""
+
+import jax
+import jax.numpy as jnp
+
+
+def discounted_returns(
+    reward: jax.Array, terminated: jax.Array, *, discount: float | jax.Array
+) -> jax.Array:
+    """Computes the discounted return from every step of one trajectory.
+
+    G_t = r_t + γ (1 - d_t) G_{t+1}, with G_T = 0.
+
+    Args:
+      reward: `[T]` rewards; zero after the episode's last step.
+      terminated: `[T]` true where the episode ended by itself.
+      discount: γ in [0, 1].
+
+    Returns:
+      `[T]` returns. Batch with `jax.vmap`.
+    """
+
+    def step(carry, inputs):
+        r, d = inputs
+        carry = r + discount * jnp.where(d, 0.0, carry)
+        return carry, carry
+
+    initial = jnp.zeros((), reward.dtype)
+    return jax.lax.scan(step, initial, (reward, terminated), reverse=True)[1]
+
+
+def generalised_advantages(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    *,
+    discount: float | jax.Array,
+    gae_lambda: float | jax.Array,
+) -> jax.Array:
+    """Computes generalised advantage estimates over one stream of steps.
+
+    δ_t = r_t + γ (1 - terminated_t) V(o_{t+1}) - V(o_t)
+    A_t = δ_t + γλ (1 - terminated_t) (1 - truncated_t) A_{t+1},  A_T = 0.
+
+    A termination has no value after it; a time limit does, and is bootstrapped; both
+    end the sum (Pardo et al. 2018, arXiv 1712.00378). Where the objective itself is the
+    return within the horizon, pass a `next_value` of zero at the horizon.
+
+    Args:
+      reward: `[T]`.
+      value: `[T]` V(o_t).
+      next_value: `[T]` V(o_{t+1}), of the observation *before* any reset.
+      terminated: `[T]` bool.
+      truncated: `[T]` bool.
+      discount: γ in [0, 1].
+      gae_lambda: λ in [0, 1].
+
+    Returns:
+      `[T]` advantages (Schulman et al. 2016, arXiv 1506.02438). What stands on padded
+      steps after an end does not reach the steps before it.
+    """
+    delta = reward + discount * jnp.where(terminated, 0.0, next_value) - value
+    ended = terminated | truncated
+
+    def step(carry, inputs):
+        delta_t, ended_t = inputs
+        carry = delta_t + discount * gae_lambda * jnp.where(ended_t, 0.0, carry)
+        return carry, carry
+
+    initial = jnp.zeros((), delta.dtype)
+    return jax.lax.scan(step, initial, (delta, ended), reverse=True)[1]
+
+
+def linear_feature_baseline(
+    obs: jax.Array,
+    returns: jax.Array,
+    mask: jax.Array,
+    *,
+    ridge: float = 1e-5,
+) -> jax.Array:
+    """Fits returns by linear least squares on one task's episodes and predicts them.
+
+    b = Φw, w = argmin_w Σ mask (Φw - G)² + ridge ‖w‖² n, with the features
+    φ_t = (o_t, o_t², τ, τ², τ³, 1), τ = t / 100 (Duan et al. 2016, arXiv 1604.06778).
+
+    The features are centred and scaled before the fit, so that the normal equations are
+    solvable in float32 even where a feature is constant; the constant term is not
+    penalised.
+
+    Args:
+      obs: `[E, T, ...]`; flattened to vectors and clipped to [-10, 10].
+      returns: `[E, T]`.
+      mask: `[E, T]` bool; false steps take no part in the fit.
+      ridge: the penalty, relative to the number of valid steps.
+
+    Returns:
+      `[E, T]` predicted returns, zero where the mask is false.
+    """
+    num_episodes, horizon = returns.shape
+    obs = jnp.reshape(obs, (num_episodes, horizon, -1)).astype(returns.dtype)
+    obs = jnp.clip(obs, -10.0, 10.0)
+    time = jnp.arange(horizon, dtype=returns.dtype)[None, :, None] / 100.0
+    time = jnp.broadcast_to(time, (num_episodes, horizon, 1))
+    features = jnp.concatenate([obs, obs**2, time, time**2, time**3], axis=-1)
+    features = features.reshape(num_episodes * horizon, -1)
+
+    weight = mask.reshape(-1, 1).astype(returns.dtype)
+    count = jnp.maximum(jnp.sum(weight), 1.0)
+
+    def centre(x):
+        x = jnp.where(weight > 0, x, 0.0)
+        mean = jnp.sum(x, axis=0) / count
+        return jnp.where(weight > 0, x - mean, 0.0), mean
+
+    features, _ = centre(features)
+    target, target_mean = centre(returns.reshape(-1, 1))
+    scale = jnp.sqrt(jnp.sum(features**2, axis=0) / count)
+    features = features / jnp.where(scale > 1e-6, scale, 1.0)
+
+    gram = features.T @ features / count
+    gram = gram + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    w = jax.scipy.linalg.solve(gram, features.T @ target / count, assume_a="pos")
+    baseline = jnp.where(weight > 0, features @ w + target_mean, 0.0)
+    return baseline.reshape(num_episodes, horizon)
+
+
+def normalise(x: jax.Array, mask: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
+    """Shifts and scales `x` to mean 0 and standard deviation 1 over the valid steps.
+
+    Args:
+      x: `[...]`.
+      mask: `[...]` bool.
+      epsilon: added to the standard deviation.
+
+    Returns:
+      `[...]`, zero where the mask is false.
+    """
+    mean = jnp.mean(x, where=mask)
+    std = jnp.std(x, where=mask)
+    return jnp.where(mask, (x - mean) / (std + epsilon), 0.0)

@@ -1,0 +1,118 @@
+"""Acting in an environment. The only place where gradients stop."""
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.types import Agent, Key, Policy, Task, TaskDistribution, Trajectory
+
+
+def episode(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    agent: Agent,
+    task: Task,
+    *,
+    greedy: bool = False,
+) -> tuple[Agent, Trajectory]:
+    """Runs one episode, from a reset to its end or the horizon.
+
+    The loop is ours rather than the environment's auto-reset: an auto-reset costs up to
+    three times a step and may draw a new task. After the end the environment and the
+    memory are frozen and the steps masked, so every field stays finite.
+
+    Args:
+      key: consumed.
+      tasks: the family; its environment and horizon T are used.
+      policy: how the agent acts.
+      agent: its parameters and memory.
+      task: the environment's params.
+      greedy: whether to act by the distribution's mode instead of a sample.
+
+    Returns:
+      The agent with its memory after the episode, and a `Trajectory` of `[T, ...]`.
+    """
+    # Score-function estimators take data as constants: without this a compiled, and so
+    # differentiable, environment leaks a pathwise term through actions into rewards.
+    params, initial_memory = jax.lax.stop_gradient((agent.params, agent.memory))
+    env, horizon = tasks.env, tasks.horizon
+    key_reset, key_steps = jax.random.split(key)
+    obs, env_state = env.reset_env(key_reset, task)
+
+    def step(carry, inputs):
+        env_state, obs, memory, alive = carry
+        (key_action, key_env), t = inputs
+        distribution, _, next_memory = policy.apply(params, memory, obs)
+        action = distribution.mode() if greedy else distribution.sample(key_action)
+        next_obs, next_env_state, reward, terminated, _ = env.step_env(
+            key_env, env_state, action, task
+        )
+        terminated = jnp.asarray(terminated, bool)
+        time_limit = (t == horizon - 1) | env.is_truncated(next_env_state, task)
+        transition = Trajectory(
+            obs=obs,
+            action=action,
+            log_prob=distribution.log_prob(action),
+            reward=jnp.where(alive, reward, 0).astype(jnp.float32),
+            next_obs=next_obs,
+            terminated=alive & terminated,
+            truncated=alive & time_limit & ~terminated,
+            mask=alive,
+        )
+        env_state, obs, memory = jax.tree.map(
+            lambda new, old: jnp.where(alive, new, old),
+            (next_env_state, next_obs, next_memory),
+            (env_state, obs, memory),
+        )
+        return (env_state, obs, memory, alive & ~(terminated | time_limit)), transition
+
+    keys = jax.random.split(key_steps, (horizon, 2))
+    (_, _, memory, _), trajectory = jax.lax.scan(
+        step,
+        (env_state, obs, initial_memory, jnp.asarray(True)),
+        ((keys[:, 0], keys[:, 1]), jnp.arange(horizon)),
+    )
+    return agent._replace(memory=memory), jax.lax.stop_gradient(trajectory)
+
+
+def collect(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    agent: Agent,
+    task: Task,
+    *,
+    num_episodes: int,
+    greedy: bool = False,
+) -> tuple[Agent, Trajectory]:
+    """Collects E episodes of one task.
+
+    Without memory the episodes are independent and run side by side. With memory they
+    follow one another, as a trial does, and the memory is carried across their ends.
+
+    Args:
+      key: consumed.
+      tasks: the family.
+      policy: how the agent acts.
+      agent: who acts.
+      task: the environment's params.
+      num_episodes: E.
+      greedy: whether to act by the distribution's mode.
+
+    Returns:
+      The agent with its memory after the last episode, and trajectories
+      `[E, T, ...]`.
+    """
+    keys = jax.random.split(key, num_episodes)
+
+    def run(agent, key):
+        return episode(key, tasks, policy, agent, task, greedy=greedy)
+
+    if jax.tree.leaves(agent.memory):
+        return jax.lax.scan(run, agent, keys)
+    return agent, jax.vmap(lambda key: run(agent, key)[1])(keys)
+
+
+def episode_returns(trajectories: Trajectory) -> jax.Array:
+    """Returns the undiscounted return of each episode, `[..., T] -> [...]`."""
+    return jnp.sum(trajectories.reward, axis=-1, where=trajectories.mask)

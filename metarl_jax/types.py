@@ -1,0 +1,117 @@
+"""The core types: what an agent, a trajectory, a task family and an algorithm are.
+
+Everything else in the library is a function between these. A task is a gymnax
+`EnvParams` pytree, constant over a whole trial; a trial is all the experience an agent
+gets with one task, over several episodes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from gymnax.environments.environment import Environment
+
+Key = jax.Array
+Params = Any
+Memory = Any
+Task = Any
+Observation = Any
+State = Any
+Info = Any
+
+
+class Agent(NamedTuple):
+    """What adaptation changes. Every field is a pytree.
+
+    Attributes:
+      params: the policy's parameters; gradient-based adaptation moves these.
+      memory: what the policy carries from step to step and, within a trial, from
+        episode to episode: a hidden state, a posterior sample, bandit counts.
+      inner_state: what adaptation carries from round to round: the inner optimiser's
+        state, a context buffer.
+    """
+
+    params: Params
+    memory: Memory = ()
+    inner_state: Any = ()
+
+
+class Trajectory(NamedTuple):
+    """One episode of one environment copy, padded to the horizon T.
+
+    Data, never differentiated through. Steps after the episode's end have a false
+    `mask`, and what stands in the other fields there means nothing.
+    """
+
+    obs: Observation  # [T, ...] o_t, what the policy saw
+    action: jax.Array  # [T, ...] a_t
+    log_prob: jax.Array  # [T] log π(a_t | o_t) of the policy that acted
+    reward: jax.Array  # [T] r_t, zero where mask is false
+    next_obs: Observation  # [T, ...] o_{t+1} before any reset
+    terminated: jax.Array  # [T] bool, the environment ended the episode at this step
+    truncated: jax.Array  # [T] bool, the time limit ended it
+    mask: jax.Array  # [T] bool, the step was taken
+
+
+class TaskDistribution(NamedTuple):
+    """A family of tasks that share one environment.
+
+    Attributes:
+      env: a gymnax environment; its `EnvParams` *is* the task.
+      sample: draws a meta-training task. Pure, so `jax.vmap` makes a batch.
+      sample_heldout: draws a meta-test task; the same function where the paper has no
+        split.
+      horizon: T, the time limit of one episode in steps. Static.
+      oracles: reference returns of one episode by name, each `(key, task) -> []`: an
+        exact optimum or the return of a simulated ideal agent.
+    """
+
+    env: Environment
+    sample: Callable[[Key], Task]
+    sample_heldout: Callable[[Key], Task]
+    horizon: int
+    oracles: Mapping[str, Callable[[Key, Task], jax.Array]] = {}
+
+
+class Distribution(Protocol):
+    """A distribution over actions; a pytree of arrays with any leading batch axes."""
+
+    def sample(self, key: Key) -> jax.Array: ...
+    def mode(self) -> jax.Array: ...
+    def log_prob(self, action: jax.Array) -> jax.Array: ...
+    def entropy(self) -> jax.Array: ...
+    def kl(self, other: Any) -> jax.Array: ...
+
+
+class Policy(Protocol):
+    """How an agent acts; any flax Linen module of this shape conforms.
+
+    A policy without memory returns `()` from `initial_memory` and accepts observations
+    with any leading batch axes.
+    """
+
+    def init(self, key: Key, memory: Memory, obs: Observation) -> Params: ...
+    def apply(
+        self, params: Params, memory: Memory, obs: Observation
+    ) -> tuple[Distribution, jax.Array, Memory]: ...
+    def initial_memory(self) -> Memory: ...
+
+
+class MetaAlgorithm(NamedTuple):
+    """A meta-learning algorithm as a tuple of pure functions.
+
+    Attributes:
+      init: `(key) -> State`. Every state has `.agent`, where adaptation starts.
+      step: `(key, state) -> (State, Info)`, one meta-training step: what is compiled.
+        Every info has the scalars `return_before` and `return_after` (mean episode
+        return before and after adaptation) and `skipped` (the update was not finite
+        and was left out).
+      adapt: `(key, agent, trajectories) -> Agent`, one adaptation step, from the data
+        `[E, T, ...]` of one task alone.
+      policy: how an agent acts.
+    """
+
+    init: Callable[[Key], State]
+    step: Callable[[Key, State], tuple[State, Info]]
+    adapt: Callable[[Key, Agent, Trajectory], Agent]
+    policy: Policy
