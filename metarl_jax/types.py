@@ -76,11 +76,25 @@ class TaskDistribution(NamedTuple):
 class Distribution(Protocol):
     """A distribution over actions; a pytree of arrays with any leading batch axes."""
 
-    def sample(self, key: Key) -> jax.Array: ...
-    def mode(self) -> jax.Array: ...
-    def log_prob(self, action: jax.Array) -> jax.Array: ...
-    def entropy(self) -> jax.Array: ...
-    def kl(self, other: Any) -> jax.Array: ...
+    def sample(self, key: Key) -> jax.Array:
+        """Draws actions."""
+        ...
+
+    def mode(self) -> jax.Array:
+        """Returns the most likely actions."""
+        ...
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Returns log p(action), one number per action."""
+        ...
+
+    def entropy(self) -> jax.Array:
+        """Returns the entropy in nats."""
+        ...
+
+    def kl(self, other: Any) -> jax.Array:
+        """Returns KL(self ‖ other) in nats."""
+        ...
 
 
 class Policy(Protocol):
@@ -90,11 +104,19 @@ class Policy(Protocol):
     with any leading batch axes.
     """
 
-    def init(self, key: Key, memory: Memory, obs: Observation) -> Params: ...
+    def init(self, key: Key, memory: Memory, obs: Observation) -> Params:
+        """Draws parameters, given an example of the inputs."""
+        ...
+
     def apply(
         self, params: Params, memory: Memory, obs: Observation
-    ) -> tuple[Distribution, jax.Array, Memory]: ...
-    def initial_memory(self) -> Memory: ...
+    ) -> tuple[Distribution, jax.Array, Memory]:
+        """Returns the distribution over actions, the value and the next memory."""
+        ...
+
+    def initial_memory(self) -> Memory:
+        """Returns the memory at the start of a trial."""
+        ...
 
 
 class MetaAlgorithm(NamedTuple):

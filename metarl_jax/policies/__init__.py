@@ -1,1 +1,1 @@
-"""Policies: flax Linen modules, `(params, memory, obs) -> (distribution, value, memory)`."""
+"""Policies: flax Linen modules that map memory and observation to a distribution."""

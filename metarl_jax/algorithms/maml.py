@@ -1,0 +1,273 @@
+"""Model-agnostic meta-learning for reinforcement learning.
+
+Maximises the return after adaptation,
+
+    I(θ) = E_task E_{D ~ π_θ} [ J(θ') ],    θ' = θ - α ∇_θ L(θ; D),
+
+over the initialisation θ (Finn et al. 2017, arXiv 1703.03400). The gradient is taken
+through θ'(θ), second derivatives included; what the inner surrogate makes of the
+Hessian decides its bias (`metarl_jax.surrogates`).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import inner_loop, returns, rollout, surrogates, trust_region
+from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.validation import check_policy, check_positive
+
+
+class MAMLState(NamedTuple):
+    """What the next meta-training step needs."""
+
+    agent: Agent
+    outer_state: Any
+
+
+class MAMLInfo(NamedTuple):
+    """What a person plots. All `[]`; returns are means over tasks and episodes."""
+
+    return_before: jax.Array
+    return_after: jax.Array
+    gradient_norm: jax.Array
+    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    skipped: jax.Array
+
+
+class Batch(NamedTuple):
+    """One task's episodes, ready for a surrogate. Constants."""
+
+    obs: Any  # [E, T, ...]
+    action: jax.Array  # [E, T, ...]
+    log_prob: jax.Array  # [E, T] of the policy that acted
+    reward: jax.Array  # [E, T] γ^t r_t, on the advantages' scale
+    advantage: jax.Array  # [E, T]
+    mask: jax.Array  # [E, T]
+
+
+def maml(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int = 20,
+    num_episodes: int = 20,
+    num_inner_steps: int = 1,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_surrogate: surrogates.Surrogate = surrogates.score_function,
+    outer_surrogate: surrogates.Surrogate = surrogates.likelihood_ratio,
+    outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
+    discount: float | jax.Array = 0.99,
+    gae_lambda: float | jax.Array = 1.0,
+    first_order: bool = False,
+    task_group_size: int | None = None,
+) -> MetaAlgorithm:
+    """Builds MAML for a task distribution and a policy without memory.
+
+    Args:
+      tasks: the task distribution.
+      policy: how the agent acts.
+      num_tasks: N, tasks in a meta-training step.
+      num_episodes: E, episodes of each task before each inner step and after the last.
+      num_inner_steps: K, inner steps in meta-training.
+      inner_optimizer: turns the inner gradient into an update; default
+        `optax.sgd(0.1)`.
+      inner_surrogate: what the inner step ascends; the paper's is the plain score
+        function.
+      outer_surrogate: what the outer step ascends.
+      outer_optimizer: an optax transformation, or a `TrustRegion` (the paper's; the
+        default).
+      discount: γ.
+      gae_lambda: λ of the advantages; 1 with the linear feature baseline is the
+        paper's.
+      first_order: whether to drop the second derivatives.
+      task_group_size: tasks whose gradients are computed under one `vmap`, one group
+        after the other; None for all at once (`metarl_jax.batching`).
+
+    Returns:
+      A `MetaAlgorithm`.
+
+    Raises:
+      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
+        or the policy has memory or does not fit the action space.
+    """
+    check_positive(
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+        task_group_size=task_group_size or num_tasks,
+    )
+    check_policy(tasks, policy, parallel_episodes=True)
+    if num_tasks % (task_group_size or num_tasks):
+        raise ValueError(
+            f"task_group_size must divide num_tasks; got {task_group_size} and "
+            f"{num_tasks}"
+        )
+    inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
+    outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
+    over_tasks = partial(map_tasks, group_size=task_group_size)
+    mean_over = partial(mean_over_tasks, group_size=task_group_size)
+
+    def init(key):
+        key_task, key_reset, key_params = jax.random.split(key, 3)
+        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        params = policy.init(key_params, policy.initial_memory(), obs)
+        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
+        if isinstance(outer_optimizer, TrustRegion):
+            return MAMLState(agent, ())
+        return MAMLState(agent, outer_optimizer.init(params))
+
+    def prepare(trajectories):
+        """Computes advantages: `[E, T]` trajectories of one task to a `Batch`."""
+        mask = trajectories.mask
+        returns_to_go = jax.vmap(
+            partial(returns.discounted_returns, discount=discount)
+        )(trajectories.reward, trajectories.terminated)
+        value = returns.linear_feature_baseline(trajectories.obs, returns_to_go, mask)
+        # The objective is the return within the horizon: nothing follows it.
+        next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
+        advantage = jax.vmap(
+            partial(
+                returns.generalised_advantages,
+                discount=discount,
+                gae_lambda=gae_lambda,
+            )
+        )(
+            trajectories.reward,
+            value,
+            next_value,
+            trajectories.terminated,
+            trajectories.truncated,
+        )
+        scale = jnp.std(advantage, where=mask) + 1e-8
+        advantage = jnp.where(
+            mask, (advantage - jnp.mean(advantage, where=mask)) / scale, 0.0
+        )
+        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) / scale
+        return Batch(
+            trajectories.obs,
+            trajectories.action,
+            trajectories.log_prob,
+            reward,
+            advantage,
+            mask,
+        )
+
+    def act(params, obs):
+        """Evaluates the policy on `[E, T, ...]` observations, flattened to `[E·T]`."""
+        obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+        return policy.apply(params, policy.initial_memory(), obs)[0]
+
+    def surrogate_mean(surrogate, params, batch):
+        """Averages a surrogate over the batch's valid steps."""
+        action = batch.action.reshape(-1, *batch.action.shape[2:])
+        log_prob = act(params, batch.obs).log_prob(action).reshape(batch.mask.shape)
+        total = jnp.sum(
+            jax.vmap(surrogate)(
+                log_prob, batch.log_prob, batch.reward, batch.advantage, batch.mask
+            )
+        )
+        return total / jnp.maximum(jnp.sum(batch.mask), 1)
+
+    adaptation_step = inner_loop.gradient_step(
+        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
+        inner_optimizer,
+        first_order=first_order,
+    )
+
+    def adapt(key, agent, trajectories):
+        del key
+        return adaptation_step(agent, prepare(trajectories))
+
+    def step(key, state):
+        """One meta-training step."""
+        key_tasks, key_before, key_after = jax.random.split(key, 3)
+        agent = state.agent
+        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
+
+        def collect(key, agents):
+            """Acts in every task with its own agent."""
+            trajectories = jax.vmap(
+                lambda key, agent, task: rollout.collect(
+                    key, tasks, policy, agent, task, num_episodes=num_episodes
+                )[1]
+            )(jax.random.split(key, num_tasks), agents, task_batch)
+            mean_return = jnp.mean(rollout.episode_returns(trajectories))
+            return jax.vmap(prepare)(trajectories), mean_return
+
+        def adaptation_round(agents, key):
+            batch, mean_return = collect(key, agents)
+            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
+
+        agents = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
+        )
+        agents, (before, returns_before) = jax.lax.scan(
+            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
+        )
+        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
+        after, return_after = collect(key_after, agents)  # [N, E, T]
+
+        def adapted(params, before):
+            start = agent._replace(params=params)
+            return inner_loop.adapt(adaptation_step, start, before).params
+
+        def objective(params, before, after):
+            params = adapted(params, before)
+            return surrogate_mean(outer_surrogate, params, after)
+
+        value, gradient = mean_over(
+            lambda *data: jax.value_and_grad(objective)(agent.params, *data)
+        )(before, after)
+
+        if isinstance(outer_optimizer, TrustRegion):
+            strides = outer_optimizer.episode_stride, outer_optimizer.step_stride
+            fewer = jax.tree.map(lambda x: x[:, :, :: strides[0]], before)
+            measured = jax.tree.map(lambda x: x[:, :, :: strides[1]], after)
+
+            def product(vector):
+                return mean_over(
+                    lambda before, after: trust_region.fisher_vector_product(
+                        lambda params: act(adapted(params, before), after.obs),
+                        agent.params,
+                        after.mask.reshape(-1),
+                        vector,
+                    )
+                )(fewer, measured)
+
+            def evaluate(params):
+                def one_task(task_agent, before, after):
+                    new_params = adapted(params, before)
+                    old = act(task_agent.params, after.obs)
+                    kl = old.kl(act(new_params, after.obs))
+                    kl = jnp.mean(kl, where=after.mask.reshape(-1))
+                    return surrogate_mean(outer_surrogate, new_params, after), kl
+
+                return mean_over(one_task)(agents, before, after)
+
+            params, outer_info = trust_region.trust_region_step(
+                agent.params, value, gradient, product, evaluate, outer_optimizer
+            )
+            outer_state, kl = state.outer_state, outer_info.kl
+        else:
+            updates, outer_state = outer_optimizer.update(
+                optax.tree.scale(-1.0, gradient), state.outer_state, agent.params
+            )
+            params, kl = optax.apply_updates(agent.params, updates), jnp.zeros(())
+
+        gradient_norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(gradient_norm)
+        new_state = MAMLState(agent._replace(params=params), outer_state)
+        new_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), new_state, state
+        )
+        return new_state, MAMLInfo(
+            returns_before[0], return_after, gradient_norm, kl, ~finite
+        )
+
+    return MetaAlgorithm(init, step, adapt, policy)

@@ -1,0 +1,179 @@
+"""The trust-region update: conjugate gradient and a backtracking line search.
+
+Schulman et al. 2015, arXiv 1502.05477, on any pytree of parameters and any objective
+and divergence, so also on those of the parameters *before* an adaptation.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax.types import Params
+
+
+class TrustRegion(NamedTuple):
+    """The settings of a trust-region step.
+
+    Attributes:
+      max_kl: δ, the mean divergence that a step may reach, in nats.
+      num_cg_iterations: conjugate-gradient iterations.
+      damping: added to the diagonal of the Fisher matrix.
+      backtrack_ratio: each further try of the line search is shorter by this factor.
+      max_backtracks: tries before the update is given up.
+      episode_stride: Fisher-vector products adapt on every n-th episode.
+      step_stride: Fisher-vector products measure the divergence at every n-th step.
+    """
+
+    max_kl: float | jax.Array = 0.01
+    num_cg_iterations: int = 10
+    damping: float | jax.Array = 1e-5
+    backtrack_ratio: float = 0.8
+    max_backtracks: int = 15
+    episode_stride: int = 1
+    step_stride: int = 1
+
+
+class TrustRegionInfo(NamedTuple):
+    """What a trust-region step did."""
+
+    kl: jax.Array  # [] mean divergence of the accepted step, 0 where none was
+    improvement: jax.Array  # [] of the objective
+    num_backtracks: jax.Array  # [] int32
+    accepted: jax.Array  # [] bool
+
+
+def fisher_vector_product(
+    distribution: Callable[[Params], optax.Params],
+    params: Params,
+    mask: jax.Array,
+    vector: Params,
+) -> Params:
+    """Computes F v, the Gauss-Newton product of the mean divergence.
+
+    F = mean_t J_tᵀ M_t J_t, where J is the Jacobian of the distribution's parameters in
+    θ and M = ∂²KL(d ‖ d')/∂d'² at d' = d. Because the first derivative of the
+    divergence vanishes there, F *is* the Hessian of θ ↦ KL(π_θold ‖ π_θ), also where
+    `distribution` adapts before it acts; no third derivative is needed.
+
+    Args:
+      distribution: `(params) -> Distribution` over a batch of observations `[B]`.
+      params: θ.
+      mask: `[B]` bool, the observations that count.
+      vector: v, shaped like `params`.
+
+    Returns:
+      F v, shaped like `params`.
+    """
+    current, tangent_map = jax.linearize(distribution, params)
+    count = jnp.maximum(jnp.sum(mask), 1)
+
+    def divergence(other):
+        return jnp.sum(current.kl(other), where=mask) / count
+
+    tangent = tangent_map(vector)
+    _, metric_tangent = jax.jvp(jax.grad(divergence), (current,), (tangent,))
+    return jax.linear_transpose(tangent_map, params)(metric_tangent)[0]
+
+
+def conjugate_gradient(
+    product: Callable[[Params], Params], vector: Params, *, num_iterations: int
+) -> Params:
+    """Solves A x = b for a positive-definite A known by its products.
+
+    Args:
+      product: `v -> A v` on pytrees.
+      vector: b.
+      num_iterations: how many products are taken; an iteration whose residual is
+        already negligible changes nothing.
+
+    Returns:
+      x, shaped like `vector`.
+    """
+
+    def iterate(_, carry):
+        x, residual, direction, residual_norm = carry
+        product_direction = product(direction)
+        curvature = optax.tree.vdot(direction, product_direction)
+        step = jnp.where(curvature > 0, residual_norm / curvature, 0.0)
+        x = optax.tree.add_scale(x, step, direction)
+        residual = optax.tree.add_scale(residual, -step, product_direction)
+        new_norm = optax.tree.vdot(residual, residual)
+        ratio = jnp.where(residual_norm > 0, new_norm / residual_norm, 0.0)
+        direction = optax.tree.add_scale(residual, ratio, direction)
+        return x, residual, direction, new_norm
+
+    norm = optax.tree.vdot(vector, vector)
+    carry = (optax.tree.zeros_like(vector), vector, vector, norm)
+    return jax.lax.fori_loop(0, num_iterations, iterate, carry)[0]
+
+
+def trust_region_step(
+    params: Params,
+    objective: jax.Array,
+    gradient: Params,
+    product: Callable[[Params], Params],
+    evaluate: Callable[[Params], tuple[jax.Array, jax.Array]],
+    settings: TrustRegion,
+) -> tuple[Params, TrustRegionInfo]:
+    """Maximises an objective within a divergence of the current parameters.
+
+    Δ = √(2δ / gᵀF⁻¹g) F⁻¹g, then Δ, ρΔ, ρ²Δ, … until the objective has improved and
+    the divergence is at most δ.
+
+    Args:
+      params: θ.
+      objective: its value at θ, `[]`.
+      gradient: g, its gradient at θ.
+      product: `v -> F v`, without damping.
+      evaluate: `(params) -> (objective, divergence)`; one that adapts must adapt again.
+      settings: δ, ρ and the rest.
+
+    Returns:
+      The new parameters, θ itself where no try was accepted, and a `TrustRegionInfo`.
+    """
+
+    def damped(v):
+        return optax.tree.add_scale(product(v), settings.damping, v)
+
+    direction = conjugate_gradient(
+        damped, gradient, num_iterations=settings.num_cg_iterations
+    )
+    curvature = optax.tree.vdot(gradient, direction)
+    scale = jnp.sqrt(2.0 * settings.max_kl / jnp.maximum(curvature, 1e-20))
+
+    def try_step(carry):
+        num_tries, *_ = carry
+        length = scale * settings.backtrack_ratio**num_tries
+        candidate = optax.tree.add_scale(params, length, direction)
+        value, kl = evaluate(candidate)
+        accepted = (value > objective) & (kl <= settings.max_kl)
+        return num_tries + 1, candidate, value, kl, accepted
+
+    def searching(carry):
+        num_tries, _, _, _, accepted = carry
+        return ~accepted & (num_tries < settings.max_backtracks)
+
+    num_tries, candidate, value, kl, accepted = jax.lax.while_loop(
+        searching,
+        try_step,
+        (
+            jnp.zeros((), jnp.int32),
+            params,
+            objective,
+            jnp.zeros_like(objective),
+            jnp.asarray(False),
+        ),
+    )
+    new_params = jax.tree.map(
+        lambda new, old: jnp.where(accepted, new, old), candidate, params
+    )
+    info = TrustRegionInfo(
+        kl=jnp.where(accepted, kl, 0.0),
+        improvement=jnp.where(accepted, value - objective, 0.0),
+        num_backtracks=num_tries - 1,
+        accepted=accepted,
+    )
+    return new_params, info

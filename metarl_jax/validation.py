@@ -1,0 +1,67 @@
+"""Checks made when an algorithm is built, before anything is compiled."""
+
+import jax
+from gymnax.environments import spaces
+
+from metarl_jax.distributions import Categorical
+from metarl_jax.types import Policy, TaskDistribution
+
+
+def check_positive(**counts: int) -> None:
+    """Raises a `ValueError` that names the first count which is not at least 1."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"{name} must be a whole number of at least 1; got {value!r}"
+            )
+
+
+def check_policy(
+    tasks: TaskDistribution, policy: Policy, *, parallel_episodes: bool
+) -> None:
+    """Checks that a policy fits the family's spaces and the way it will be run.
+
+    Args:
+      tasks: the family.
+      policy: the policy; traced abstractly, nothing is computed.
+      parallel_episodes: whether a task's episodes run side by side, so that no memory
+        can pass from one to the next.
+
+    Raises:
+      ValueError: if the policy has memory but episodes run side by side, or if its
+        distribution does not produce the environment's actions.
+    """
+    memory = policy.initial_memory()
+    if parallel_episodes and jax.tree.leaves(memory):
+        raise ValueError(
+            f"{type(policy).__name__} has memory, which does not pass between episodes "
+            "that run side by side; a policy without memory is required (one whose "
+            "initial_memory() is empty)"
+        )
+
+    def act(key):
+        task = tasks.sample(key)
+        obs, _ = tasks.env.reset_env(key, task)
+        params = policy.init(key, memory, obs)
+        distribution, _, _ = policy.apply(params, memory, obs)
+        return distribution, distribution.sample(key)
+
+    key = jax.random.key(0)
+    distribution, action = jax.eval_shape(act, key)
+    space = tasks.env.action_space(tasks.sample(key))
+    env_name, head = tasks.env.name, type(distribution).__name__
+    if isinstance(space, spaces.Discrete):
+        size = (
+            distribution.logits.shape if isinstance(distribution, Categorical) else ()
+        )
+        if size != (space.n,):
+            raise ValueError(
+                f"{env_name} has {space.n} discrete actions, which need a Categorical "
+                f"head with logits of shape ({space.n},); the policy's is a {head}"
+                + (f" with logits of shape {size}" if size else "")
+            )
+    elif isinstance(distribution, Categorical) or action.shape != space.shape:
+        raise ValueError(
+            f"{env_name} has continuous actions of shape {space.shape}; the policy's "
+            f"{head} head produces actions of shape {action.shape}, {action.dtype}"
+        )
