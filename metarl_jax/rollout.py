@@ -49,6 +49,11 @@ def episode(
         )
         terminated = jnp.asarray(terminated, bool)
         time_limit = (t == horizon - 1) | env.is_truncated(next_env_state, task)
+        next_env_state, next_obs, next_memory = jax.tree.map(
+            lambda new, old: jnp.where(alive, new, old),
+            (next_env_state, next_obs, next_memory),
+            (env_state, obs, memory),
+        )
         transition = Trajectory(
             obs=obs,
             action=action,
@@ -59,12 +64,8 @@ def episode(
             truncated=alive & time_limit & ~terminated,
             mask=alive,
         )
-        env_state, obs, memory = jax.tree.map(
-            lambda new, old: jnp.where(alive, new, old),
-            (next_env_state, next_obs, next_memory),
-            (env_state, obs, memory),
-        )
-        return (env_state, obs, memory, alive & ~(terminated | time_limit)), transition
+        alive = alive & ~(terminated | time_limit)
+        return (next_env_state, next_obs, next_memory, alive), transition
 
     keys = jax.random.split(key_steps, (horizon, 2))
     (_, _, memory, _), trajectory = jax.lax.scan(

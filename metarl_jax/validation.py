@@ -16,6 +16,13 @@ def check_positive(**counts: int) -> None:
             )
 
 
+def check_above_zero(**sizes: float) -> None:
+    """Raises a `ValueError` that names the first size which is not above 0."""
+    for name, value in sizes.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0; got {value}")
+
+
 def check_policy(
     tasks: TaskDistribution, policy: Policy, *, parallel_episodes: bool
 ) -> None:

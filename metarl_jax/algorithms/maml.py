@@ -144,17 +144,13 @@ def maml(
             trajectories.terminated,
             trajectories.truncated,
         )
-        scale = jnp.std(advantage, where=mask) + 1e-8
-        advantage = jnp.where(
-            mask, (advantage - jnp.mean(advantage, where=mask)) / scale, 0.0
-        )
-        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) / scale
+        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon)
         return Batch(
             trajectories.obs,
             trajectories.action,
             trajectories.log_prob,
-            reward,
-            advantage,
+            reward / (jnp.std(advantage, where=mask) + 1e-8),
+            returns.normalise(advantage, mask),
             mask,
         )
 

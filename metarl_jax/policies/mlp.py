@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from gymnax.environments import spaces
 
 from metarl_jax.distributions import Categorical, DiagGaussian
+from metarl_jax.types import TaskDistribution
 
 
 class MLPPolicy(nn.Module):
@@ -76,12 +77,11 @@ class MLPPolicy(nn.Module):
         return ()
 
 
-def mlp_policy(env, task, **kwargs) -> MLPPolicy:
-    """Makes an `MLPPolicy` whose heads and input fit an environment.
+def mlp_policy(tasks: TaskDistribution, **kwargs) -> MLPPolicy:
+    """Makes an `MLPPolicy` whose heads and input fit a task family.
 
     Args:
-      env: a gymnax environment.
-      task: its params; only the spaces they describe are read.
+      tasks: the family; only its environment's spaces are read.
       **kwargs: further attributes of `MLPPolicy`.
 
     Returns:
@@ -94,14 +94,14 @@ def mlp_policy(env, task, **kwargs) -> MLPPolicy:
     for size in kwargs.get("hidden_sizes", ()):
         if size < 1:
             raise ValueError(f"every hidden size must be at least 1; got {size}")
-    space = env.action_space(task)
-    obs_rank = len(env.observation_space(task).shape)
+    task = tasks.sample(jax.random.key(0))
+    space = tasks.env.action_space(task)
+    obs_rank = len(tasks.env.observation_space(task).shape)
     if isinstance(space, spaces.Discrete):
         return MLPPolicy(num_actions=int(space.n), obs_rank=obs_rank, **kwargs)
-    if isinstance(space, spaces.Box) and len(space.shape) <= 1:
-        dim = space.shape[0] if space.shape else 1
-        return MLPPolicy(action_dim=dim, obs_rank=obs_rank, **kwargs)
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return MLPPolicy(action_dim=space.shape[0], obs_rank=obs_rank, **kwargs)
     raise ValueError(
         "mlp_policy needs a Discrete action space or a Box of one axis; "
-        f"{env.name} has {type(space).__name__} of shape {space.shape}"
+        f"{tasks.env.name} has {space!r}"
     )

@@ -1,0 +1,34 @@
+"""Groups of tasks give what one vmap gives, and a reduction does not mix tasks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarl_jax.batching import map_tasks, mean_over_tasks
+
+
+@pytest.mark.parametrize("group_size", [None, 1, 2, 6])
+def test_groups_equal_a_plain_loop(group_size):
+    x = jnp.arange(12.0).reshape(6, 2)
+    keys = jax.random.split(jax.random.key(0), 6)
+
+    def function(key, x):
+        return {"noise": x.sum() * jax.random.normal(key), "square": x**2}
+
+    mapped = jax.jit(map_tasks(function, group_size=group_size))(keys, x)
+    loop = [function(keys[i], x[i]) for i in range(6)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *loop)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), mapped, stacked
+    )
+
+    mean = jax.jit(mean_over_tasks(function, group_size=group_size))(keys, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b.mean(0), rtol=1e-5), mean, stacked
+    )
+
+
+def test_group_size_must_divide_the_number_of_tasks():
+    with pytest.raises(ValueError, match="got 4 and 6 tasks"):
+        mean_over_tasks(jnp.sum, group_size=4)(jnp.ones((6, 2)))
