@@ -1,0 +1,66 @@
+"""Waiting for a device and a compiler in such a way that signals are heard."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import jax
+
+
+def wait(outputs: Any) -> None:
+    """Waits for a program's outputs in naps, so that signals are heard."""
+    leaf, nap = jax.tree.leaves(outputs)[0], 2e-5
+    while not leaf.is_ready():
+        time.sleep(nap)
+        nap = min(1.2 * nap, 0.01)
+
+
+def unless_stopped(stop: threading.Event, function: Callable[[], Any]) -> Any:
+    """Calls a function that holds the interpreter, unless told to stop meanwhile.
+
+    Returns:
+      What the function returned, or None if told to stop before it did.
+    """
+    result: Future = Future()
+
+    def call():
+        try:
+            result.set_result(function())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            return result.result(timeout=0.1)
+    return None
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Gives an event that the first SIGINT or SIGTERM sets."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def handle(number, frame):
+        del frame
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        # Not `print`, which must not be entered from a handler.
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+
+    signals = signal.SIGINT, signal.SIGTERM
+    previous = [signal.signal(number, handle) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,110 @@
+"""What a run writes of every meta-training step, and of the machine it runs on."""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import resource
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+
+from metarl_jax import run_directory
+from metarl_jax.types import Info
+
+
+class Recorder:
+    """Writes `metrics.jsonl` and TensorBoard events, and counts skipped updates."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        num_seeds: int,
+        max_skipped: int,
+        skipped_in_a_row: np.ndarray,
+        purge_step: int | None,
+    ):
+        """Opens the files; `purge_step` is the first step to be written again."""
+        self._num_seeds = num_seeds
+        self._max_skipped = max_skipped
+        self._metrics = (run_dir / run_directory.METRICS).open("a", encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(str(run_dir), purge_step=purge_step)
+        self.skipped_in_a_row = skipped_in_a_row  # [S]
+        self.given_up: tuple[int, int] | None = None  # which seed, at which step
+        self.seconds = 0.0  # of training, at the last step written
+        self.last_returns = float("nan"), float("nan")
+
+    def write(self, steps: list[tuple[int, float, Info]]) -> None:
+        """Records `(step, seconds, info)` of steps that are complete."""
+        infos = jax.device_get([info for _, _, info in steps])
+        for (step, self.seconds, _), info in zip(steps, infos, strict=True):
+            fields = {
+                jax.tree_util.keystr(path, simple=True, separator="."): value
+                for path, value in jax.tree_util.tree_leaves_with_path(info)
+            }
+            row: dict[str, Any] = {"step": step}
+            row |= {field: self._over_seeds(value) for field, value in fields.items()}
+            row["seconds"] = round(self.seconds, 4)
+            if self._num_seeds > 1:
+                row["seeds"] = fields
+            line = json.dumps(run_directory.jsonable(row), allow_nan=False)
+            self._metrics.write(line + "\n")
+            for field, value in row.items():
+                # TensorBoard draws neither a curve of vectors nor one of NaN.
+                if field in ("step", "seeds") or np.ndim(value):
+                    continue
+                if np.isfinite(value):
+                    self._events.add_scalar(field, value, step)
+            self.last_returns = row["return_before"], row["return_after"]
+            skipped = np.reshape(fields["skipped"], self._num_seeds)
+            self.skipped_in_a_row = np.where(skipped, self.skipped_in_a_row + 1, 0)
+            member = int(np.argmax(self.skipped_in_a_row))
+            if self.skipped_in_a_row[member] >= self._max_skipped:
+                self.given_up = self.given_up or (member, step)
+        self._metrics.flush()
+
+    def _over_seeds(self, value: np.ndarray) -> Any:
+        """Returns the one seed's value, or the mean over the seeds."""
+        value = np.asarray(value)
+        if self._num_seeds > 1:
+            return np.mean(value, axis=0)
+        return value.astype(int) if value.dtype == bool else value
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._metrics.close()
+        self._events.close()
+
+
+def peak_memory_mib() -> float:
+    """Returns the peak resident memory of this process in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if platform.system() == "Darwin" else 2**10), 1)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what decides the numbers."""
+    found = {"python": platform.python_version()}
+    for package in (
+        "metarl-jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "gymnax",
+        "orbax-checkpoint",
+        "numpy",
+    ):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def device_name() -> str:
+    """Returns how many devices there are and what they are."""
+    device = jax.devices()[0]
+    return f"{jax.device_count()} x {device.device_kind} ({device.platform})"

@@ -1,0 +1,139 @@
+"""The files of a run: `config.json`, `metrics.jsonl`, `evaluation.json`, `paths.json`.
+
+Everything here is plain JSON that any tool can read, and this module imports neither
+JAX nor an environment, so that the command line can look at a run at once.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+EVALUATION = "evaluation.json"
+PATHS = "paths.json"
+CHECKPOINTS = "checkpoints"
+
+
+def jsonable(value: Any) -> Any:
+    """Converts arrays, tuples and paths to what JSON has; NaN and ±inf become None."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bool | int | str | None):
+        return value
+    return str(value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never a part."""
+    replace_text(path, json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaces a file's text in one step that a crash cannot cut in half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run.
+
+    Raises:
+      ValueError: if there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Reads what a run was started with.
+
+    Raises:
+      ValueError: if `run_dir` is not the directory of a run.
+    """
+    if not run_dir.is_dir():
+        raise ValueError(
+            f"{run_dir} is not a directory; a run's directory (one that holds "
+            f"{CONFIG}) is required"
+        )
+    if not (run_dir / CONFIG).exists():
+        raise ValueError(
+            f"{run_dir} holds no {CONFIG}, so it is not a run; the directory that "
+            "`metarl-jax train` wrote is required"
+        )
+    config = read_json(run_dir / CONFIG)
+    required = ("experiment", "options", "seed", "num_seeds")
+    missing = [key for key in required if key not in config]
+    if missing:
+        raise ValueError(f"{run_dir / CONFIG} lacks {', '.join(missing)}")
+    return config
+
+
+def check_new(run_dir: Path) -> None:
+    """Checks that a new run would overwrite nothing.
+
+    Raises:
+      ValueError: if `run_dir` is a file or a directory with something in it.
+    """
+    if run_dir.is_dir():
+        if any(run_dir.iterdir()):
+            raise ValueError(
+                f"output directory {run_dir} is not empty; an empty or new one is "
+                "required, or --resume to continue the run in it"
+            )
+    elif run_dir.exists():
+        raise ValueError(f"output directory {run_dir} is a file")
+
+
+def default_run_dir(experiment: str, seed: int, num_seeds: int) -> Path:
+    """Returns the first unused of `runs/<experiment>-seed<seed>[-run<number>]`."""
+    name = f"{experiment}-seed{seed}"
+    if num_seeds > 1:
+        name = f"{experiment}-seeds{seed}-{seed + num_seeds - 1}"
+    run_dir, number = Path("runs") / name, 2
+    while run_dir.exists():
+        run_dir, number = Path("runs") / f"{name}-run{number}", number + 1
+    return run_dir
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Reads `metrics.jsonl` up to its first unreadable line.
+
+    A process killed while it wrote leaves a part of a line at the end.
+    """
+    rows = []
+    try:
+        with open(run_dir / METRICS, encoding="utf-8") as file:
+            for line in file:
+                rows.append(json.loads(line))
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        return rows
+    return rows
+
+
+def truncate_metrics(run_dir: Path, step: int) -> None:
+    """Drops what `metrics.jsonl` says of the steps after `step`, and damaged lines."""
+    rows = [row for row in read_metrics(run_dir) if row["step"] <= step]
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    replace_text(run_dir / METRICS, text)
