@@ -1,0 +1,166 @@
+"""Returns, advantages and the baseline against plain loops and NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarl_jax.returns import (
+    discounted_returns,
+    generalised_advantages,
+    linear_feature_baseline,
+    normalise,
+)
+
+DISCOUNT, GAE_LAMBDA = 0.9, 0.7
+
+
+def test_discounted_returns_stop_at_a_termination():
+    rng = np.random.default_rng(0)
+    reward = rng.normal(size=(4, 7)).astype(np.float32)
+    terminated = np.zeros((4, 7), bool)
+    terminated[1, 2] = terminated[2, [0, 4]] = terminated[3, 6] = True
+    expected = np.zeros((4, 7))
+    for e in range(4):
+        for t in range(7):
+            for k in range(t, 7):
+                expected[e, t] += DISCOUNT ** (k - t) * reward[e, k]
+                if terminated[e, k]:
+                    break
+    actual = jax.vmap(lambda r, d: discounted_returns(r, d, discount=DISCOUNT))(
+        reward, terminated
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_generalised_advantages_match_a_loop_over_mixed_ends():
+    # Streams of several episodes, as a trial has them: ended by the environment, by the
+    # time limit, by both at once, not at all, and padded after an end.
+    T, N = np.array(1), np.array(0)
+    terminated = np.array(
+        [
+            [N, N, T, N, N, N, N, N],
+            [N, N, N, N, N, T, N, N],
+            [N, T, N, N, N, N, N, T],
+            [N, N, N, N, N, N, N, N],
+            [N, N, N, T, N, N, N, N],
+        ],
+        bool,
+    )
+    truncated = np.array(
+        [
+            [N, N, N, N, N, T, N, N],
+            [N, N, T, N, N, N, N, T],
+            [N, N, N, N, T, N, N, N],
+            [N, N, N, N, N, N, N, N],
+            [N, N, N, T, N, N, N, N],
+        ],
+        bool,
+    )
+    rng = np.random.default_rng(1)
+    reward, value, next_value = rng.normal(size=(3, 5, 8)).astype(np.float32)
+    padded = np.zeros((5, 8), bool)
+    padded[0, 6:] = padded[4, 4:] = True
+    for x in (reward, value, next_value):
+        x[padded] = np.nan
+
+    expected = np.zeros((5, 8))
+    for e, t in np.argwhere(~padded):
+        for k in range(t, 8):
+            after = 0.0 if terminated[e, k] else next_value[e, k]
+            delta = reward[e, k] + DISCOUNT * after - value[e, k]
+            expected[e, t] += (DISCOUNT * GAE_LAMBDA) ** (k - t) * delta
+            if terminated[e, k] or truncated[e, k]:
+                break
+    actual = jax.vmap(
+        lambda *xs: generalised_advantages(
+            *xs, discount=DISCOUNT, gae_lambda=GAE_LAMBDA
+        )
+    )(reward, value, next_value, terminated, truncated)
+    np.testing.assert_allclose(
+        np.where(padded, 0, actual), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def fit_by_lstsq(obs, returns, mask):
+    """The unpenalised least-squares prediction, with a constant feature."""
+    time = np.broadcast_to(np.arange(obs.shape[1])[:, None] / 100, (*obs.shape[:2], 1))
+    obs = np.clip(obs, -10, 10)
+    features = np.concatenate(
+        [obs, obs**2, time, time**2, time**3, np.ones_like(time)], axis=-1
+    )
+    weights = np.linalg.lstsq(features[mask], returns[mask], rcond=None)[0]
+    return np.where(mask, features @ weights, 0.0)
+
+
+def sample_returns(num_episodes=6, horizon=50, obs_dim=2, seed=2):
+    rng = np.random.default_rng(seed)
+    obs = 2.0 * rng.normal(size=(num_episodes, horizon, obs_dim))
+    time = np.arange(horizon) / horizon
+    returns = -20.0 + 3 * obs[..., 0] + obs[..., 1] ** 2 + 10 * time
+    returns = returns + rng.normal(size=returns.shape)
+    lengths = rng.integers(horizon // 2, horizon + 1, size=num_episodes)
+    return obs, returns, np.arange(horizon) < lengths[:, None]
+
+
+def test_linear_feature_baseline_is_least_squares():
+    obs, returns, mask = sample_returns()
+    expected = fit_by_lstsq(obs, returns, mask)
+    assert 0.5 < np.std((returns - expected)[mask]) < 1.5
+    with jax.enable_x64(True):
+        exact = linear_feature_baseline(
+            jnp.asarray(obs), jnp.asarray(returns), jnp.asarray(mask), ridge=0.0
+        )
+    np.testing.assert_allclose(exact, expected, atol=1e-8)
+    # In float32 with the penalty it is still the same baseline, to a fraction of the
+    # noise that it cannot explain.
+    single = linear_feature_baseline(
+        jnp.float32(obs), jnp.float32(returns), jnp.asarray(mask)
+    )
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, expected, atol=0.1)
+
+
+def test_linear_feature_baseline_on_degenerate_data():
+    obs, returns, mask = sample_returns()
+    fit = jax.jit(linear_feature_baseline)
+    cases = {
+        "constant": np.full_like(obs, 7.3),
+        "zero": np.zeros_like(obs),
+        "copies": np.repeat(obs[..., :1], 2, axis=-1),
+        "out of range": 1e6 * obs,
+    }
+    for name, degenerate in cases.items():
+        actual = fit(jnp.float32(degenerate), jnp.float32(returns), mask)
+        assert np.all(np.isfinite(actual)), name
+        # Whatever a least-squares fit can still explain is explained.
+        best = np.std((returns - fit_by_lstsq(degenerate, returns, mask))[mask])
+        assert np.std((returns - actual)[mask]) < 1.02 * best, name
+    constant = fit(jnp.float32(obs), jnp.full(mask.shape, 4.0), mask)
+    np.testing.assert_allclose(constant, 4.0 * mask, atol=1e-4)
+    nothing = fit(jnp.float32(obs), jnp.float32(returns), np.zeros_like(mask))
+    np.testing.assert_array_equal(nothing, np.zeros(mask.shape))
+
+
+def test_padded_steps_have_no_part_in_the_baseline():
+    obs, returns, mask = sample_returns()
+    fit = jax.jit(linear_feature_baseline)
+    clean = fit(jnp.float32(obs), jnp.float32(returns), mask)
+    spoiled = fit(
+        jnp.float32(np.where(mask[..., None], obs, np.nan)),
+        jnp.float32(np.where(mask, returns, np.inf)),
+        mask,
+    )
+    np.testing.assert_array_equal(spoiled, clean)
+    np.testing.assert_array_equal(clean[~mask], 0.0)
+
+
+def test_normalise_over_valid_steps():
+    rng = np.random.default_rng(3)
+    x = rng.normal(5.0, 3.0, size=(4, 9)).astype(np.float32)
+    mask = rng.random((4, 9)) < 0.7
+    x[~mask] = np.nan
+    actual = normalise(x, mask)
+    expected = np.where(mask, (x - x[mask].mean()) / x[mask].std(), 0.0)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    constant = normalise(np.full((4, 9), 3.0, np.float32), mask)
+    np.testing.assert_array_equal(constant, np.zeros((4, 9)))
