@@ -36,16 +36,16 @@ def episode(
     # differentiable, environment leaks a pathwise term through actions into rewards.
     params, initial_memory = jax.lax.stop_gradient((agent.params, agent.memory))
     env, horizon = tasks.env, tasks.horizon
-    key_reset, key_steps = jax.random.split(key)
+    key_reset, key_actions, key_transitions = jax.random.split(key, 3)
     obs, env_state = env.reset_env(key_reset, task)
 
     def step(carry, inputs):
         env_state, obs, memory, alive = carry
-        (key_action, key_env), t = inputs
+        key_action, key_transition, t = inputs
         distribution, _, next_memory = policy.apply(params, memory, obs)
         action = distribution.mode() if greedy else distribution.sample(key_action)
         next_obs, next_env_state, reward, terminated, _ = env.step_env(
-            key_env, env_state, action, task
+            key_transition, env_state, action, task
         )
         terminated = jnp.asarray(terminated, bool)
         time_limit = (t == horizon - 1) | env.is_truncated(next_env_state, task)
@@ -67,11 +67,14 @@ def episode(
         alive = alive & ~(terminated | time_limit)
         return (next_env_state, next_obs, next_memory, alive), transition
 
-    keys = jax.random.split(key_steps, (horizon, 2))
     (_, _, memory, _), trajectory = jax.lax.scan(
         step,
         (env_state, obs, initial_memory, jnp.asarray(True)),
-        ((keys[:, 0], keys[:, 1]), jnp.arange(horizon)),
+        (
+            jax.random.split(key_actions, horizon),
+            jax.random.split(key_transitions, horizon),
+            jnp.arange(horizon),
+        ),
     )
     return agent._replace(memory=memory), jax.lax.stop_gradient(trajectory)
 
