@@ -36,8 +36,8 @@ What holds for the expectation over trajectories of the policy π_θ, with H = �
   C = E Σ_t γ^t ∇log π_t ∇Q_t(s_t, a_t)ᵀ   how the return of later actions changes,
   F = E Σ_t γ^t A_t ∇log π_t ∇log π_tᵀ     the square of the score.
 
-C vanishes where an action decides nothing but its own reward (a bandit), F where every
-advantage is zero. The price of exactness is variance: it grows along the trajectory
+C vanishes where an action decides nothing but its own reward, as in a bandit; F does
+not. The price of exactness is variance: it grows along the trajectory
 with the cumulative products, and `likelihood_ratio` leaves C out to escape it.
 
 All this is about one expected return. The meta-gradient of MAML's objective, the
