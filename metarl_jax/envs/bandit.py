@@ -169,10 +169,10 @@ def correlated_bandit(
     def sample(key):
         if family == "uniform":
             p = jax.random.uniform(key)
-        else:
-            delta = deltas[family]
-            p = jnp.where(jax.random.bernoulli(key), delta, 1.0 - delta)
-        return EnvParams(mean=jnp.stack([p, 1.0 - p]))
+            return EnvParams(mean=jnp.stack([p, 1.0 - p]))
+        arms = jnp.array([deltas[family], 1.0 - deltas[family]])
+        swap = jax.random.bernoulli(key)
+        return EnvParams(mean=jnp.where(swap, arms[::-1], arms))
 
     oracles = {"optimal arm": _optimal_arm(horizon)}
     return gymnax_family(env, sample, horizon=horizon, oracles=oracles)

@@ -127,7 +127,7 @@ def grid_navigation(
     a small network after few updates, can tell one-hot cells apart.
 
     The oracle `"known goal"` walks straight there and stays: 11.0714 on average. A
-    uniform policy has -1.167; over a trial of four episodes a Bayes-optimal agent that
+    uniform policy has -1.165; over a trial of four episodes a Bayes-optimal agent that
     must find the goal has 4.0, 11.0714, 11.0714 and 11.0714.
 
     Args:

@@ -165,7 +165,7 @@ def point_navigation(
     it is worth about 7 of return after two adaptation steps. The paper has no split:
     held-out tasks are new goals.
 
-    The oracle `"straight to goal"` is the exact optimum, -0.505 on average.
+    The oracle `"straight to goal"` is the exact optimum, -0.506 on average.
 
     Args:
       horizon: T, steps in an episode.

@@ -164,15 +164,19 @@ def tabular_mdp(
         reward_noise_std=reward_noise_std,
     )
 
+    table = (num_states, num_actions)
+
     def sample(key):
         key_transition, key_reward = jax.random.split(key)
-        # Normalised exponentials are Dirichlet(1, …, 1).
-        shape = (num_states, num_actions, num_states)
-        weight = jax.random.exponential(key_transition, shape)
-        transition = weight / jnp.sum(weight, axis=-1, keepdims=True)
-        noise = jax.random.normal(key_reward, (num_states, num_actions))
+        # Normalised exponentials are Dirichlet(1, …, 1). Drawn flat: XLA takes seconds
+        # to compile a batch of random arrays with several axes for a CPU.
+        size = num_states * num_actions
+        weight = jax.random.exponential(key_transition, (size * num_states,))
+        weight = weight.reshape(*table, num_states)
+        mean_reward = jax.random.normal(key_reward, (size,)).reshape(table)
         return EnvParams(
-            transition=transition, mean_reward=reward_mean + reward_std * noise
+            transition=weight / jnp.sum(weight, axis=-1, keepdims=True),
+            mean_reward=reward_mean + reward_std * mean_reward,
         )
 
     def optimum(key, task):
