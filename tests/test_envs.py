@@ -445,9 +445,9 @@ def test_gittins_learner():
     returns = np.asarray(run(keys))
     standard_error = returns.std() / np.sqrt(len(keys))
     assert standard_error < 0.01
-    # The exact Bayes optimum is a ceiling, and the index comes within a percent of it.
+    # The exact Bayes optimum is a ceiling, and the index comes within half a percent.
     assert returns.mean() < 6.659988 + 3 * standard_error
-    assert returns.mean() > 6.659988 * 0.99 - 3 * standard_error
+    assert returns.mean() > 6.659988 * 0.995 - 3 * standard_error
     assert set(bandit.bernoulli_bandit(horizon=101).oracles) == {"optimal arm"}
 
 
