@@ -319,6 +319,12 @@ def seed_keys(seed: int, num_seeds: int) -> tuple[jax.Array, jax.Array]:
     return keys[:, 0], keys[:, 1]
 
 
+def state_template(algorithm: MetaAlgorithm, num_seeds: int) -> State:
+    """Returns the shapes and dtypes of the state that `train` keeps."""
+    init = algorithm.init if num_seeds == 1 else jax.vmap(algorithm.init)
+    return jax.eval_shape(init, seed_keys(0, num_seeds)[0])
+
+
 def _lower(algorithm: MetaAlgorithm, seed: int, num_seeds: int) -> _Lowered:
     """Traces `init` and one meta-training step, once each, and checks what they make.
 

@@ -1,0 +1,457 @@
+"""The command `metarl-jax`.
+
+What is asked is checked before JAX is imported where that can be done, and before
+anything is compiled in any case. A mistake is answered in one sentence, exit status 2.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import inspect
+import io
+import os
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metarl_jax import run_directory
+from metarl_jax.experiments import (
+    check_experiment,
+    experiment_summaries,
+    load_experiment,
+)
+
+MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What every training run takes.
+
+    Attributes:
+      seed: first random seed.
+      num_seeds: seeds trained at once: seed, seed + 1, ...
+      output_dir: new directory of the run; by default one in runs/.
+      checkpoint_every: meta-training steps from one checkpoint to the next; the last
+        step is always saved.
+      max_skipped: updates in a row that may be left out for not being finite.
+      resume: directory of a run to continue, bit for bit.
+    """
+
+    seed: int = 0
+    num_seeds: int = 1
+    output_dir: Path | None = None
+    checkpoint_every: int = 50
+    max_skipped: int = 10
+    resume: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate a trained run on held-out tasks and draw its figures again.
+
+    Args:
+      run: directory of the run.
+      num_tasks: held-out tasks of each seed; by default the experiment's.
+      num_episodes: episodes of each task after every number of adaptation steps; by
+        default the experiment's.
+      num_adaptation_steps: adaptation steps; by default the experiment's.
+      seed: decides the held-out tasks.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    num_tasks: int | None = None
+    num_episodes: int | None = None
+    num_adaptation_steps: int | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    """Draw a run's figures from its records, or compare several runs in one figure.
+
+    Args:
+      runs: directories of runs.
+      output: directory for the figures; by default the run's own, and for several runs
+        the current directory.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    output: Path | None = None
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      args: the arguments; None for the process's.
+
+    Returns:
+      The exit status: 0; 1 where training had to be given up; 2 for a mistake in the
+      arguments.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "plot": _plot,
+        "list": _list,
+    }
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            if not args or args[0] in ("-h", "--help"):
+                print(_overview())
+                return 0
+            command = args[0]
+            if command not in commands:
+                raise ValueError(
+                    f"unknown command {command!r}{_suggestion(command, commands)}; one "
+                    f"of {', '.join(commands)} is required"
+                )
+            return commands[command](args[1:])
+        except ValueError as error:
+            if not _is_ours(error):
+                raise
+            return _fail(error, 2)
+        except OSError as error:
+            return _fail(error, 2)
+        except FloatingPointError as error:
+            return _fail(error, 1)
+        except KeyboardInterrupt:
+            _say("interrupted", file=sys.stderr)
+            # Without waiting for what the device and the compiler still do.
+            sys.stdout.flush()
+            os._exit(130)
+
+
+def _train(args: list[str]) -> int:
+    """`metarl-jax train EXPERIMENT [--options]`."""
+    name, args = (args[0], args[1:]) if args and args[0][:1] != "-" else (None, args)
+    wants_help = any(arg in ("-h", "--help") for arg in args)
+    resumed = _value_of("--resume", args)
+    config = None if resumed is None else run_directory.read_config(Path(resumed))
+    if name is None and config is not None:
+        name = config["experiment"]
+    if name is None and wants_help:
+        print(_train_overview())
+        return 0
+    if name is None:
+        raise ValueError(
+            "train needs an experiment right after it; there are "
+            + ", ".join(experiment_summaries())
+        )
+    check_experiment(name)
+    options = _parse(
+        _training_arguments(load_experiment(name), config),
+        args,
+        prog=f"metarl-jax train {name}",
+    )
+    experiment_options = dataclasses.asdict(options.experiment)
+    run_options = dataclasses.asdict(options.run)
+    experiment = load_experiment(name)(**experiment_options)
+
+    from metarl_jax import training
+
+    trained = training.train(
+        experiment, name=name, options=experiment_options, **run_options
+    )
+    if not trained.finished:
+        if trained.state is None:
+            # The compiler cannot be stopped; nothing of it is needed any more.
+            sys.stdout.flush()
+            os._exit(0)
+        return 0
+    return _evaluate_and_draw(experiment, trained.run_dir)
+
+
+def _evaluate(args: list[str]) -> int:
+    """`metarl-jax evaluate RUN [--options]`."""
+    options = _parse(EvaluateOptions, args, prog="metarl-jax evaluate")
+    config = run_directory.read_config(options.run)
+    factory = load_experiment(config["experiment"])
+    defaults = _recorded_defaults(factory, config)
+    settings = dataclasses.asdict(options)
+    return _evaluate_and_draw(factory(**defaults), settings.pop("run"), **settings)
+
+
+def _plot(args: list[str]) -> int:
+    """`metarl-jax plot RUN… [--output DIR]`."""
+    options = _parse(PlotOptions, args, prog="metarl-jax plot")
+    if not options.runs:
+        raise ValueError("plot needs the directory of at least one run")
+    from metarl_jax import plotting
+
+    output = options.output
+    if output is None:
+        output = options.runs[0] if len(options.runs) == 1 else Path()
+    for path in plotting.plot_runs(options.runs, output):
+        _say(path)
+    return 0
+
+
+def _list(args: list[str]) -> int:
+    """`metarl-jax list`."""
+    if args and args[0] not in ("-h", "--help"):
+        raise ValueError(f"list takes no arguments; got {' '.join(args)}")
+    print(_experiment_table())
+    return 0
+
+
+def _evaluate_and_draw(experiment: Any, run_dir: Path, **settings: Any) -> int:
+    """Evaluates a run, draws its figures and prints the table."""
+    from metarl_jax import plotting, run_evaluation
+
+    result = run_evaluation.evaluate_run(experiment, run_dir, **settings)
+    figures = plotting.plot_run(run_dir)
+    _say(_evaluation_table(result))
+    _say(f"{run_dir}: {', '.join(path.name for path in figures)}")
+    return 0
+
+
+def _training_arguments(factory: Callable, config: Mapping[str, Any] | None) -> type:
+    """Builds the type whose fields are all options of an experiment's run.
+
+    Args:
+      factory: the experiment's function; every keyword becomes an option.
+      config: of the run to be resumed, whose options become the defaults.
+    """
+    defaults, run = _recorded_defaults(factory, config), RunOptions()
+    if config is not None:
+        recorded = {
+            field.name: config[field.name]
+            for field in dataclasses.fields(RunOptions)
+            if field.name in config
+        }
+        run = dataclasses.replace(run, **recorded)
+    # The strings of `from __future__ import annotations` would mean nothing elsewhere.
+    signature = inspect.signature(factory, eval_str=True)
+    helps = _argument_helps(factory.__doc__ or "")
+    fields = []
+    for name, parameter in signature.parameters.items():
+        annotation = Annotated[
+            parameter.annotation, tyro.conf.arg(help=helps.get(name, ""))
+        ]
+        default = defaults.get(name, parameter.default)
+        fields.append((name, annotation, dataclasses.field(default=default)))
+    experiment = dataclasses.make_dataclass("Experiment", fields, frozen=True)
+    experiment.__doc__ = "What the experiment takes."
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("experiment", experiment, dataclasses.field(default=experiment())),
+            ("run", RunOptions, dataclasses.field(default=run)),
+        ],
+        frozen=True,
+    )
+    arguments.__doc__ = inspect.getdoc(factory).partition("\nArgs:")[0]  # type: ignore
+    return arguments
+
+
+def _recorded_defaults(
+    factory: Callable, config: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Returns the recorded options of a run, as the experiment takes them."""
+    if config is None:
+        return {}
+    known = inspect.signature(factory).parameters
+    for name in config["options"]:
+        if name not in known:
+            raise ValueError(
+                f"the run was made with the option {name}, which "
+                f"{config['experiment']} does not have; an experiment with the same "
+                "options is required"
+            )
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["options"].items()
+    }
+
+
+def _argument_helps(docstring: str) -> dict[str, str]:
+    """Reads what a Google-style docstring says of each argument."""
+    section = inspect.cleandoc(docstring).partition("\nArgs:\n")[2]
+    section = re.split(r"\n(?=\S)", section)[0]
+    helps = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section)):
+        name, _, text = entry.partition(":")
+        helps[name.strip()] = " ".join(text.split())
+    return helps
+
+
+def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
+    """Parses options with tyro.
+
+    Raises:
+      ValueError: one sentence, where tyro would print a box and exit.
+    """
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output):
+            parsed, unknown = tyro.cli(
+                arguments,
+                args=args,
+                prog=prog,
+                config=MARKERS,
+                return_unknown_args=True,
+            )
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        raise ValueError(_sentence(output.getvalue(), prog)) from None
+    if unknown:
+        flags = [arg for arg in unknown if arg.startswith("-")]
+        first = (flags or unknown)[0].partition("=")[0]
+        known = ["--" + name.replace("_", "-") for name in _field_names(arguments)]
+        what = "option" if flags else "argument"
+        raise ValueError(
+            f"unknown {what} {first!r}{_suggestion(first, known)}; see {prog} --help"
+        )
+    return parsed
+
+
+def _field_names(arguments: type) -> list[str]:
+    """Returns the names of a dataclass's fields, those of nested ones in place."""
+    names = []
+    for field in dataclasses.fields(arguments):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            names += _field_names(field.type)
+        else:
+            names.append(field.name)
+    return names
+
+
+def _sentence(box: str, prog: str) -> str:
+    """Takes the sentence out of the box that tyro draws around it."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    lines = [line for line in lines[1:] if line]
+    ruled = [i for i, line in enumerate(lines) if set(line) == {"─"}]
+    text = " ".join(lines[: ruled[0] if ruled else None])
+    match = re.match(r"Error parsing (\S+): .*?'(.*)'$", text)
+    if match and ruled:
+        kind = lines[ruled[0] + 2].removeprefix(match[1]).strip()
+        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(kind, kind)
+        text = f"{match[1]} must be {kind}; got {match[2]!r}"
+    return f"{text.rstrip('.')}; see {prog} --help" if text else f"see {prog} --help"
+
+
+def _value_of(option: str, args: list[str]) -> str | None:
+    """Finds the value of an option before the parser is known."""
+    for i, arg in enumerate(args):
+        if arg == option and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(option + "="):
+            return arg.partition("=")[2]
+    return None
+
+
+def _suggestion(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _overview() -> str:
+    return f"""usage: metarl-jax COMMAND [OPTIONS]
+
+Meta-reinforcement learning: train, evaluate, look.
+
+commands:
+  train EXPERIMENT    meta-train an experiment, evaluate it and draw its figures
+  evaluate RUN        evaluate a trained run on held-out tasks
+  plot RUN [RUN ...]  draw a run's figures again, or compare several runs
+  list                list the experiments
+
+experiments:
+{_experiment_table()}
+
+examples:
+  metarl-jax train point-nav-maml-quick
+  metarl-jax train point-nav-maml --num-seeds 3 --output-dir runs/mine
+  metarl-jax train --resume runs/mine --num-steps 300
+  metarl-jax train EXPERIMENT --help    all options of an experiment"""
+
+
+def _train_overview() -> str:
+    options = "\n".join(
+        f"  --{name.replace('_', '-'):<18} {text}"
+        for name, text in _argument_helps(
+            (RunOptions.__doc__ or "").replace("Attributes:", "Args:")
+        ).items()
+    )
+    return f"""usage: metarl-jax train EXPERIMENT [OPTIONS]
+       metarl-jax train --resume RUN [OPTIONS]
+
+Meta-train an experiment, evaluate it on held-out tasks and draw its figures.
+
+experiments:
+{_experiment_table()}
+
+options of every run:
+{options}
+
+`metarl-jax train EXPERIMENT --help` shows the experiment's own options too."""
+
+
+def _experiment_table() -> str:
+    summaries = experiment_summaries()
+    width = max(map(len, summaries), default=0)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in summaries.items())
+
+
+def _evaluation_table(result: Mapping[str, Any]) -> str:
+    """Lays out the adaptation curve, its references and the published values."""
+
+    def number(value):
+        return "–" if value is None else f"{value:.2f}"
+
+    steps = result["adaptation_step"]
+    rows = [("return after adaptation steps", list(map(str, steps)))]
+    rows.append(("meta-learned: mean", list(map(number, result["return_mean"]))))
+    interval = [f"[{number(low)}, {number(high)}]" for low, high in result["return_ci"]]
+    rows.append(("  95 % interval", interval))
+    rows.append(("  interquartile mean", list(map(number, result["return_iqm"]))))
+    for name, row in result["references"].items():
+        rows.append((name, list(map(number, row["return_mean"]))))
+    for name, values in result["published"].items():
+        shown = [number(value) for value in values[: len(steps)]]
+        rows.append((f"{name} (published)", shown + [""] * (len(steps) - len(shown))))
+    first = max(len(name) for name, _ in rows)
+    width = max(len(cell) for _, cells in rows for cell in cells)
+    return "\n".join(
+        f"{name:<{first}}  " + "  ".join(f"{cell:>{width}}" for cell in cells)
+        for name, cells in rows
+    )
+
+
+def _say(text: Any, file: Any = None) -> None:
+    print(text, file=file, flush=True)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Tells our refusals from an error inside a library, which needs its traceback."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return module.partition(".")[0] in ("metarl_jax", "__main__")
+
+
+def _fail(error: Exception, status: int) -> int:
+    sentence = " ".join(str(error).split())
+    _say(f"metarl-jax: error: {sentence}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    del category, filename, lineno, line
+    _say(f"metarl-jax: warning: {message}", file=file or sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

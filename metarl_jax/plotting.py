@@ -1,0 +1,340 @@
+"""Figures from what a run recorded: nothing is computed again, nothing is imported.
+
+Each figure is a function of recorded JSON and can be drawn again at any time
+(`metarl-jax plot RUN`). Several runs share one figure, a colour each.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from metarl_jax import run_directory
+
+# Okabe & Ito's palette, told apart by every kind of colour vision.
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+)
+GREY = "#6b6b6b"
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "savefig.dpi": 150,
+}
+
+
+def plot_run(run_dir: str | Path, output_dir: str | Path | None = None) -> list[Path]:
+    """Draws every figure that a run has the records for.
+
+    Args:
+      run_dir: the directory of the run.
+      output_dir: where the figures go; None for the run's directory.
+
+    Returns:
+      The files written.
+
+    Raises:
+      ValueError: if `run_dir` is no run or has recorded nothing yet.
+    """
+    return plot_runs([run_dir], run_dir if output_dir is None else output_dir)
+
+
+def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
+    """Draws the figures of one run, or compares several in one figure of each kind.
+
+    Args:
+      run_dirs: the directories of the runs.
+      output_dir: where the figures go; created if there is none.
+
+    Returns:
+      The files written: `learning_curve.png`, `adaptation_curve.png` and, for a single
+      run with recorded paths, `paths.png`.
+
+    Raises:
+      ValueError: if a directory is no run, or nothing was recorded yet.
+    """
+    directories = [Path(run_dir) for run_dir in run_dirs]
+    configs = [run_directory.read_config(directory) for directory in directories]
+    labels = _labels(directories, configs)
+    metrics, evaluations = {}, {}
+    for label, directory in zip(labels, directories, strict=True):
+        if rows := run_directory.read_metrics(directory):
+            metrics[label] = rows
+        if (directory / run_directory.EVALUATION).exists():
+            evaluations[label] = run_directory.read_json(
+                directory / run_directory.EVALUATION
+            )
+    figures = {}
+    with rc_context(STYLE):
+        if metrics:
+            figures["learning_curve.png"] = learning_curve(metrics)
+        if evaluations:
+            figures["adaptation_curve.png"] = adaptation_curve(evaluations)
+        if len(directories) == 1 and (directories[0] / run_directory.PATHS).exists():
+            recorded = run_directory.read_json(directories[0] / run_directory.PATHS)
+            figures["paths.png"] = paths(recorded)
+        if not figures:
+            raise ValueError(
+                f"{', '.join(map(str, directories))}: nothing recorded to draw; a run "
+                "that has trained at least one step is required"
+            )
+        output_dir = Path(output_dir)
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            for name, figure in figures.items():
+                FigureCanvasAgg(figure).print_png(output_dir / name)
+        except OSError as error:
+            raise ValueError(f"cannot write figures to {output_dir}: {error}") from None
+    return [output_dir / name for name in figures]
+
+
+def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draws the return before and after adaptation against meta-training steps.
+
+    Args:
+      metrics: the lines of `metrics.jsonl` by the run's label. Seeds that were trained
+        together are drawn faintly behind their mean.
+    """
+    figure, axes = _figure()
+    alone = len(metrics) == 1
+    for i, (label, rows) in enumerate(metrics.items()):
+        step = np.array([row["step"] for row in rows])
+        for field, what in (
+            ("return_before", "before adaptation"),
+            ("return_after", "after adaptation"),
+        ):
+            after = field == "return_after"
+            colour = PALETTE[(int(not after) if alone else i) % len(PALETTE)]
+            style = "-" if alone or after else (0, (1.2, 1.2))
+            if "seeds" in rows[0]:
+                members = np.array([row["seeds"][field] for row in rows], float)
+                axes.plot(step, members, style, color=colour, alpha=0.25, lw=0.8)
+            axes.plot(
+                step,
+                _floats(row[field] for row in rows),
+                linestyle=style,
+                color=colour,
+                lw=1.8,
+                label=what if alone else f"{label}, {what}",
+            )
+    axes.set_xlabel("meta-training step")
+    axes.set_ylabel("mean return of an episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02)
+    if alone:
+        ((label, rows),) = metrics.items()
+        axes.set_title(f"{label}: meta-training", loc="left")
+        _seconds_axis(axes, rows)
+    else:
+        axes.set_title("Meta-training", loc="left")
+    _legend(figure, axes)
+    return figure
+
+
+def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draws the return on held-out tasks against the number of adaptation steps.
+
+    Args:
+      evaluations: `evaluation.json` by the run's label. A single run is drawn beside
+        its reference rows, several beside the published values they share.
+    """
+    figure, axes = _figure()
+    alone = len(evaluations) == 1
+    for i, (label, result) in enumerate(evaluations.items()):
+        step = np.array(result["adaptation_step"])
+        colour = PALETTE[i % len(PALETTE)]
+        _row(axes, step, result, colour, "meta-learned" if alone else label)
+        if not alone:
+            continue
+        for j, (name, row) in enumerate(result["references"].items()):
+            # An oracle is the same at every step: a level, not a curve.
+            level = len(set(row["return_mean"])) == 1
+            style = ("--", "") if level else (":", "o")
+            _row(axes, step, row, PALETTE[(j + 1) % 6], name, *style)
+    published: dict[str, Sequence[float]] = {}
+    for result in evaluations.values():
+        published |= result["published"]
+    last = max(max(result["adaptation_step"]) for result in evaluations.values())
+    for marker, (name, values) in zip("DsP^v*X", published.items(), strict=False):
+        shown = _floats(values)[: last + 1]
+        axes.plot(
+            np.arange(len(shown)),
+            shown,
+            marker,
+            color="black",
+            markerfacecolor="white",
+            markersize=7,
+            label=f"{name} (published)",
+            zorder=4,
+        )
+    axes.set_xlabel("adaptation steps")
+    axes.set_ylabel("mean return of an episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    counts = {
+        f"{result['num_seeds']} seed{'s' * (result['num_seeds'] > 1)} × "
+        f"{result['num_tasks']} tasks × {result['num_episodes']} episodes"
+        for result in evaluations.values()
+    }
+    title = f"{next(iter(evaluations))}: held-out tasks" if alone else "Held-out tasks"
+    axes.set_title(title, loc="left", pad=22)
+    axes.text(
+        0,
+        1.02,
+        f"mean and 95 % interval, {' / '.join(sorted(counts))}",
+        transform=axes.transAxes,
+        color=GREY,
+        fontsize=9.5,
+        va="bottom",
+    )
+    _legend(figure, axes)
+    return figure
+
+
+def paths(recorded: Mapping[str, Any]) -> Figure:
+    """Draws paths in the plane before and after adaptation on a few held-out tasks.
+
+    Args:
+      recorded: `paths.json`: of each task its goal and, for every number of
+        adaptation steps, some episodes as lists of points.
+    """
+    tasks = recorded["tasks"]
+    last = len(tasks[0]["paths"]) - 1
+    rounds = [(0, "before adaptation", GREY)]
+    if last > 0:
+        rounds.append((1, "after 1 step", PALETTE[0]))
+    if last > 1:
+        rounds.append((last, f"after {last} steps", PALETTE[1]))
+    figure = Figure(figsize=(2.6 * len(tasks) + 0.6, 3.5), layout="constrained")
+    all_axes = figure.subplots(1, len(tasks), sharex=True, sharey=True, squeeze=False)
+    for task, axes in zip(tasks, all_axes[0], strict=True):
+        for number, label, colour in rounds:
+            for i, points in enumerate(task["paths"][number]):
+                x, y = np.array(points).T
+                axes.plot(
+                    x,
+                    y,
+                    color=colour,
+                    lw=1.2,
+                    alpha=0.8,
+                    label=label if i == 0 else None,
+                )
+        axes.plot(
+            0, 0, "o", color="black", markersize=4, label="start", linestyle="none"
+        )
+        axes.plot(
+            *task["goal"],
+            "*",
+            color=PALETTE[5],
+            markeredgecolor="black",
+            markeredgewidth=0.6,
+            markersize=14,
+            label="goal",
+            zorder=5,
+        )
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(f"goal ({task['goal'][0]:.2f}, {task['goal'][1]:.2f})")
+    handles, labels = all_axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _row(
+    axes: Axes,
+    step: np.ndarray,
+    row: Mapping[str, Any],
+    colour: str,
+    label: str,
+    style: str = "-",
+    marker: str = "o",
+) -> None:
+    """Draws one mean with its interval."""
+    mean = _floats(row["return_mean"])
+    low, high = np.array(row["return_ci"], float).T
+    axes.fill_between(step, low, high, color=colour, alpha=0.15, lw=0)
+    axes.plot(
+        step,
+        mean,
+        linestyle=style,
+        marker=marker,
+        color=colour,
+        lw=2 if style == "-" else 1.5,
+        markersize=5,
+        label=label,
+    )
+
+
+def _seconds_axis(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds the seconds of training as a second axis on top."""
+    step = np.array([row["step"] for row in rows], float)
+    seconds = np.array([row["seconds"] for row in rows], float)
+    if len(step) < 2 or not np.all(np.diff(seconds) > 0):
+        return
+
+    def linear(x, known, values):
+        """Interpolates, and extrapolates at the mean rate."""
+        rate = (values[-1] - values[0]) / (known[-1] - known[0])
+        inside = np.interp(x, known, values)
+        below = np.minimum(x - known[0], 0) * rate
+        return inside + below + np.maximum(x - known[-1], 0) * rate
+
+    top = axes.secondary_xaxis(
+        "top",
+        functions=(
+            lambda x: linear(np.asarray(x), step, seconds),
+            lambda x: linear(np.asarray(x), seconds, step),
+        ),
+    )
+    top.set_xlabel("seconds of training", color=GREY)
+    top.tick_params(colors=GREY)
+    top.spines["top"].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Puts the legend below the axes, where no curve can be."""
+    handles, labels = axes.get_legend_handles_labels()
+    widest = max(map(len, labels))
+    ncols = max(1, min(len(labels), int(80 / (widest + 8))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+
+
+def _floats(values: Any) -> np.ndarray:
+    """Returns an array in which what was not finite, and so not JSON, is NaN."""
+    return np.array(list(values), float)
+
+
+def _labels(
+    directories: Sequence[Path], configs: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Names runs by experiment, or by directory where that is not enough."""
+    labels = [str(config["experiment"]) for config in configs]
+    if len(set(labels)) < len(labels):
+        labels = [directory.resolve().name for directory in directories]
+    if len(set(labels)) < len(labels):
+        labels = [str(directory) for directory in directories]
+    return labels

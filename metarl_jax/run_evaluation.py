@@ -1,0 +1,212 @@
+"""Evaluates a trained run on held-out tasks and records it in the run's directory."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from metarl_jax import checkpoints, evaluation, recording, run_directory
+from metarl_jax.training import (
+    Evaluation,
+    Experiment,
+    check_seed,
+    enable_compilation_cache,
+    resume_command,
+    state_template,
+)
+from metarl_jax.types import Agent, Trajectory
+
+# What is drawn of the held-out tasks: enough to see, few enough to see clearly.
+NUM_TASKS_DRAWN = 4
+NUM_PATHS_DRAWN = 5
+
+_PURPOSE = 0x6576616C  # keeps the keys of evaluation apart from those of training
+
+
+def evaluate_run(
+    experiment: Experiment,
+    run_dir: str | Path,
+    *,
+    seed: int = 0,
+    num_tasks: int | None = None,
+    num_episodes: int | None = None,
+    num_adaptation_steps: int | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measures adaptation curves from the newest checkpoint of a run.
+
+    Every seed that was trained meets held-out tasks of its own. Runs with the same
+    seeds, evaluated with the same `seed`, meet the same tasks, whatever the method.
+    Writes `evaluation.json` and, where the experiment has goals to draw, `paths.json`.
+
+    Args:
+      experiment: what was trained.
+      run_dir: the directory of the run.
+      seed: decides the held-out tasks and all that happens on them.
+      num_tasks: held-out tasks of each seed; None for the experiment's.
+      num_episodes: episodes of each task in each round; None for the experiment's.
+      num_adaptation_steps: K; None for the experiment's.
+      quiet: whether to print nothing.
+
+    Returns:
+      What was written to `evaluation.json`.
+
+    Raises:
+      ValueError: if `run_dir` is no run, has no whole checkpoint or one of another
+        shape, or a count is out of range.
+    """
+    run_dir = Path(run_dir)
+    config = run_directory.read_config(run_dir)
+    given = Evaluation(num_tasks, num_episodes, num_adaptation_steps)  # type: ignore
+    protocol = Evaluation(
+        *(
+            default if value is None else value
+            for value, default in zip(given, experiment.evaluation, strict=True)
+        )
+    )
+    for field, value in protocol._asdict().items():
+        least = 0 if field == "num_adaptation_steps" else 1
+        if value < least:
+            raise ValueError(f"{field} must be at least {least}; got {value}")
+    check_seed(seed)
+    enable_compilation_cache()
+    num_seeds = config["num_seeds"]
+    restored = _newest(experiment, run_dir, num_seeds)
+
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console.print(
+        f"evaluating on {protocol.num_tasks} held-out tasks, "
+        f"{protocol.num_episodes} episodes each … ",
+        end="",
+    )
+    start = time.perf_counter()
+    root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
+    seeds = np.arange(config["seed"], config["seed"] + num_seeds, dtype=np.uint32)
+    keys = jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
+    agents = restored.state.agent
+    if num_seeds == 1:
+        agents = jax.tree.map(lambda leaf: leaf[None], agents)
+    curves, paths = jax.device_get(_measure(experiment, protocol)(keys, agents))
+    curve, references = curves
+    record = restored.record
+    result = {
+        "experiment": config["experiment"],
+        **_rows(curve),
+        "references": {name: _rows(rows) for name, rows in references.items()},
+        "published": experiment.published,
+        "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
+        "num_tasks": protocol.num_tasks,
+        "num_episodes": protocol.num_episodes,
+        "num_seeds": num_seeds,
+        "actions": "sampled",
+        "evaluation_seed": seed,
+        "evaluation_seconds": round(time.perf_counter() - start, 2),
+        "return_mean_by_seed": np.mean(curve, axis=1),
+        "training_steps": restored.step,
+        "training_seconds": round(record["seconds"], 2),
+        "compile_seconds": round(record["compile_seconds"], 2),
+        "training_peak_memory_mib": record["peak_memory_mib"],
+        "peak_memory_mib": recording.peak_memory_mib(),
+        "device": recording.device_name(),
+    }
+    result = run_directory.jsonable(result)
+    run_directory.write_json(run_dir / run_directory.EVALUATION, result)
+    if paths is not None:
+        run_directory.write_json(run_dir / run_directory.PATHS, _drawing(*paths))
+    console.print(f"{time.perf_counter() - start:.1f} s")
+    return result
+
+
+def _newest(
+    experiment: Experiment, run_dir: Path, num_seeds: int
+) -> checkpoints.Restored:
+    """Restores the newest whole checkpoint without touching the directory."""
+    directory = run_dir / run_directory.CHECKPOINTS
+    restored = None
+    if directory.is_dir():
+        manager = checkpoints.open_manager(directory, read_only=True)
+        try:
+            template = state_template(experiment.algorithm, num_seeds)
+            restored = checkpoints.restore(manager, template)
+        finally:
+            manager.close()
+    if restored is None:
+        raise ValueError(
+            f"{run_dir} has no checkpoint yet; a trained run is required (continue it "
+            f"with: {resume_command(run_dir)})"
+        )
+    return restored
+
+
+def _measure(experiment: Experiment, protocol: Evaluation):
+    """Builds `(keys [S], agents [S]) -> ((curve, references), paths)`, compiled."""
+    tasks, algorithm = experiment.tasks, experiment.algorithm
+
+    def one_seed(inputs):
+        key, agent = inputs
+        settings: Any = protocol._asdict()
+        curve = evaluation.evaluate(
+            key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
+        )
+        return curve, evaluation.references(key, tasks, algorithm, agent, **settings)
+
+    def first_paths(goal, key, agent):
+        settings: Any = protocol._replace(
+            num_tasks=min(NUM_TASKS_DRAWN, protocol.num_tasks)
+        )._asdict()
+        task_batch, trajectories = evaluation.adaptation_trajectories(
+            key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
+        )
+        few = jax.tree.map(lambda leaf: leaf[:, :, :NUM_PATHS_DRAWN], trajectories)
+        return jax.vmap(goal)(task_batch), few
+
+    @jax.jit
+    def measure(keys: jax.Array, agents: Agent):
+        # One seed after the other: the memory of one, and the device is full anyway.
+        curves = jax.lax.map(one_seed, (keys, agents))
+        if experiment.goal is None:
+            return curves, None
+        first = jax.tree.map(lambda leaf: leaf[0], (keys, agents))
+        return curves, first_paths(experiment.goal, *first)
+
+    return measure
+
+
+def _rows(returns: np.ndarray) -> dict[str, Any]:
+    """Summarises returns `[S, N, K + 1]` as the rows that are recorded."""
+    summary = evaluation.summarise(returns)
+    return {
+        "return_mean": summary.mean,
+        "return_iqm": summary.iqm,
+        "return_ci": np.stack([summary.ci_low, summary.ci_high], axis=-1),
+        "return_iqm_ci": np.stack([summary.iqm_ci_low, summary.iqm_ci_high], axis=-1),
+    }
+
+
+def _drawing(goals: np.ndarray, trajectories: Trajectory) -> dict[str, Any]:
+    """Turns trajectories `[N, K + 1, E, T]` of positions into lists of points."""
+
+    def path(task, rounds, episode):
+        index = task, rounds, episode
+        mask = trajectories.mask[index]
+        points = np.concatenate(
+            [trajectories.obs[index][:1], trajectories.next_obs[index][mask]]
+        )
+        return np.round(points.astype(float), 4)
+
+    num_tasks, num_rounds, num_episodes = trajectories.mask.shape[:3]
+    return {
+        "tasks": [
+            {
+                "goal": goals[task],
+                "paths": [
+                    [path(task, rounds, episode) for episode in range(num_episodes)]
+                    for rounds in range(num_rounds)
+                ],
+            }
+            for task in range(num_tasks)
+        ]
+    }
