@@ -33,14 +33,17 @@ class Categorical(NamedTuple):
         """Returns -Σ p log p `[...]`."""
         log_p = jax.nn.log_softmax(self.logits)
         p = jnp.exp(log_p)
-        return -jnp.sum(jnp.where(p > 0, p * log_p, 0.0), axis=-1)
+        # Impossible actions (a logit of -inf) are taken out before the product: after
+        # it, the derivative would still meet 0 · ∞.
+        return -jnp.sum(p * jnp.where(p > 0, log_p, 0.0), axis=-1)
 
     def kl(self, other: "Categorical") -> jax.Array:
         """Returns KL(self ‖ other) `[...]`."""
         log_p = jax.nn.log_softmax(self.logits)
         log_q = jax.nn.log_softmax(other.logits)
         p = jnp.exp(log_p)
-        return jnp.sum(jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1)
+        log_ratio = jnp.where(p > 0, log_p, 0.0) - jnp.where(p > 0, log_q, 0.0)
+        return jnp.sum(p * log_ratio, axis=-1)
 
 
 class DiagGaussian(NamedTuple):

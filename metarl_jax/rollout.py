@@ -117,6 +117,36 @@ def collect(
     return agent, jax.vmap(lambda key: run(agent, key)[1])(keys)
 
 
+def collect_tasks(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    agents: Agent,
+    task_batch: Task,
+    *,
+    num_episodes: int,
+) -> Trajectory:
+    """Collects E episodes of each of N tasks, all tasks side by side.
+
+    Args:
+      key: consumed.
+      tasks: the family.
+      policy: how the agents act.
+      agents: one for each task, leaves `[N, ...]`.
+      task_batch: leaves `[N, ...]`.
+      num_episodes: E.
+
+    Returns:
+      Trajectories `[N, E, T, ...]`.
+    """
+    num_tasks = jax.tree.leaves(task_batch)[0].shape[0]
+
+    def one_task(key, agent, task):
+        return collect(key, tasks, policy, agent, task, num_episodes=num_episodes)[1]
+
+    return jax.vmap(one_task)(jax.random.split(key, num_tasks), agents, task_batch)
+
+
 def episode_returns(trajectories: Trajectory) -> jax.Array:
     """Returns the undiscounted return of each episode, `[..., T] -> [...]`."""
     return jnp.sum(trajectories.reward, axis=-1, where=trajectories.mask)

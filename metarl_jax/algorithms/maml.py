@@ -16,7 +16,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, returns, rollout, surrogates, trust_region
+from metarl_jax import (
+    inner_loop,
+    policy_gradient,
+    rollout,
+    surrogates,
+    trust_region,
+)
 from metarl_jax.batching import map_tasks, mean_over_tasks
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
@@ -38,17 +44,6 @@ class MAMLInfo(NamedTuple):
     gradient_norm: jax.Array
     kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
     skipped: jax.Array
-
-
-class Batch(NamedTuple):
-    """One task's episodes, ready for a surrogate. Constants."""
-
-    obs: Any  # [E, T, ...]
-    action: jax.Array  # [E, T, ...]
-    log_prob: jax.Array  # [E, T] of the policy that acted
-    reward: jax.Array  # [E, T] γ^t r_t, on the advantages' scale
-    advantage: jax.Array  # [E, T]
-    mask: jax.Array  # [E, T]
 
 
 def maml(
@@ -122,53 +117,9 @@ def maml(
             return MAMLState(agent, ())
         return MAMLState(agent, outer_optimizer.init(params))
 
-    def prepare(trajectories):
-        """Computes advantages: `[E, T]` trajectories of one task to a `Batch`."""
-        mask = trajectories.mask
-        returns_to_go = jax.vmap(
-            partial(returns.discounted_returns, discount=discount)
-        )(trajectories.reward, trajectories.terminated)
-        value = returns.linear_feature_baseline(trajectories.obs, returns_to_go, mask)
-        # The objective is the return within the horizon: nothing follows it.
-        next_value = jnp.pad(value[:, 1:], ((0, 0), (0, 1)))
-        advantage = jax.vmap(
-            partial(
-                returns.generalised_advantages,
-                discount=discount,
-                gae_lambda=gae_lambda,
-            )
-        )(
-            trajectories.reward,
-            value,
-            next_value,
-            trajectories.terminated,
-            trajectories.truncated,
-        )
-        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon)
-        return Batch(
-            trajectories.obs,
-            trajectories.action,
-            trajectories.log_prob,
-            reward / (jnp.std(advantage, where=mask) + 1e-8),
-            returns.normalise(advantage, mask),
-            mask,
-        )
-
-    def act(params, obs):
-        """Evaluates the policy on `[E, T, ...]` observations, flattened to `[E·T]`."""
-        obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
-        return policy.apply(params, policy.initial_memory(), obs)[0]
-
-    def surrogate_mean(surrogate, params, batch):
-        """Averages a surrogate over the batch's valid steps."""
-        action = batch.action.reshape(-1, *batch.action.shape[2:])
-        log_prob = act(params, batch.obs).log_prob(action).reshape(batch.mask.shape)
-        total = jnp.sum(
-            jax.vmap(surrogate)(
-                log_prob, batch.log_prob, batch.reward, batch.advantage, batch.mask
-            )
-        )
-        return total / jnp.maximum(jnp.sum(batch.mask), 1)
+    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
+    act = partial(policy_gradient.act, policy)
+    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
 
     adaptation_step = inner_loop.gradient_step(
         lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
@@ -188,11 +139,9 @@ def maml(
 
         def collect(key, agents):
             """Acts in every task with its own agent."""
-            trajectories = jax.vmap(
-                lambda key, agent, task: rollout.collect(
-                    key, tasks, policy, agent, task, num_episodes=num_episodes
-                )[1]
-            )(jax.random.split(key, num_tasks), agents, task_batch)
+            trajectories = rollout.collect_tasks(
+                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
+            )
             mean_return = jnp.mean(rollout.episode_returns(trajectories))
             return jax.vmap(prepare)(trajectories), mean_return
 

@@ -1,0 +1,209 @@
+"""Times the compiled meta-training step on 2-D navigation.
+
+    python benchmarks/step_time.py
+
+20 tasks × 20 episodes × 100 steps before and after one inner step, with the trust
+region and with Adam, hidden layers of 64 and of 100. Every configuration runs in a
+process of its own, so that its peak memory is its own. Writes JSON and prints a table.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from measuring import (
+    compiled,
+    hardware,
+    matmul_flops,
+    matmul_flops_per_second,
+    peak_memory_mib,
+    seconds,
+    write,
+)
+
+from metarl_jax import rollout
+from metarl_jax.algorithms.maml import maml
+from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.experiments.options import group_size_for_device
+from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import Agent
+
+NUM_TASKS, NUM_EPISODES = 20, 20
+OUTPUT = Path(__file__).parent / "results" / "step_time.json"
+
+
+def problem(width: int, activation: str):
+    """Makes the family and the policy of the published setting."""
+    tasks = point_navigation()
+    policy = mlp_policy(
+        tasks, hidden_sizes=(width, width), activation=getattr(nn, activation)
+    )
+    return tasks, policy
+
+
+def time_step(outer: str, width: int, activation: str, repeats: int) -> dict:
+    """Measures one configuration of the meta-training step."""
+    tasks, policy = problem(width, activation)
+    optimizer = {
+        "trust-region": TrustRegion(episode_stride=5, step_stride=10),
+        "adam": optax.adam(1e-3),
+    }[outer]
+    algorithm = maml(
+        tasks,
+        policy,
+        num_tasks=NUM_TASKS,
+        num_episodes=NUM_EPISODES,
+        outer_optimizer=optimizer,
+        task_group_size=group_size_for_device(None, NUM_TASKS),
+    )
+    key = jax.random.key(0)
+    state = jax.jit(algorithm.init)(key)
+    program, trace_seconds, compile_seconds = compiled(algorithm.step, key, state)
+
+    # Training goes on from lap to lap, so the line search works as it does in use.
+    keys = iter(jax.random.split(jax.random.key(1), repeats + 1))
+
+    def step():
+        nonlocal state
+        state, info = program(next(keys), state)
+        return state, info
+
+    lap = seconds(step, repeats=repeats)
+    env_steps = 2 * NUM_TASKS * NUM_EPISODES * tasks.horizon
+    flops = matmul_flops(algorithm.step, key, state)
+    peak = peak_memory_mib()
+    limit = matmul_flops_per_second()
+    cost = program.cost_analysis() or {}
+    memory = program.memory_analysis()
+    return {
+        "outer": outer,
+        "width": width,
+        "activation": activation,
+        "trace_seconds": trace_seconds,
+        "compile_seconds": compile_seconds,
+        "step_seconds": lap,
+        "env_steps_per_second": env_steps / lap["median"],
+        "matmul_flops": flops,
+        "flops_per_second": flops / lap["median"],
+        "matmul_limit_flops_per_second": limit,
+        "fraction_of_limit": flops / lap["median"] / limit,
+        "xla_flops_loop_bodies_once": cost.get("flops"),
+        "xla_bytes_loop_bodies_once": cost.get("bytes accessed"),
+        "temporaries_mib": memory.temp_size_in_bytes / 2**20,
+        "peak_memory_mib": peak,
+    }
+
+
+def time_rollout(width: int, activation: str, repeats: int) -> dict:
+    """Measures collecting against a bare scan written by hand."""
+    tasks, policy = problem(width, activation)
+    env, horizon = tasks.env, tasks.horizon
+    key = jax.random.key(0)
+    batch = jax.vmap(tasks.sample)(jax.random.split(key, NUM_TASKS))
+    params = policy.init(key, (), jnp.zeros(2))
+
+    def collect(key, params):
+        return jax.vmap(
+            lambda key, task: rollout.collect(
+                key, tasks, policy, Agent(params), task, num_episodes=NUM_EPISODES
+            )[1]
+        )(jax.random.split(key, NUM_TASKS), batch)
+
+    copies = jax.tree.map(lambda x: jnp.repeat(x, NUM_EPISODES, axis=0), batch)
+
+    def bare(key, params):
+        obs, state = jax.vmap(env.reset_env)(
+            jax.random.split(key, NUM_TASKS * NUM_EPISODES), copies
+        )
+
+        def step(carry, key):
+            obs, state = carry
+            distribution, _, _ = policy.apply(params, (), obs)
+            action = distribution.sample(key)
+            keys = jax.random.split(key, NUM_TASKS * NUM_EPISODES)
+            next_obs, state, reward, _, _ = jax.vmap(env.step_env)(
+                keys, state, action, copies
+            )
+            return (next_obs, state), (obs, action, reward)
+
+        state = jax.tree.map(jnp.asarray, state)
+        return jax.lax.scan(step, (obs, state), jax.random.split(key, horizon))[1]
+
+    steps = NUM_TASKS * NUM_EPISODES * horizon
+    # Turn by turn, so that whatever else the machine does falls on both.
+    ours, hand = jax.jit(collect), jax.jit(bare)
+    laps = [
+        (
+            seconds(ours, key, params, repeats=5)["median"],
+            seconds(hand, key, params, repeats=5)["median"],
+        )
+        for _ in range(max(3, repeats // 5))
+    ]
+    return {
+        "width": width,
+        "env_steps_per_second": steps / median(a for a, _ in laps),
+        "bare_scan_steps_per_second": steps / median(b for _, b in laps),
+        "fraction_of_bare_scan": median(b / a for a, b in laps),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--activation", default="tanh", choices=["tanh", "relu"])
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 100])
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # one configuration, as JSON
+    args = parser.parse_args()
+    if args.only:
+        what, width = args.only.split(":")
+        if what == "rollout":
+            result = time_rollout(int(width), args.activation, args.repeats)
+        else:
+            result = time_step(what, int(width), args.activation, args.repeats)
+        print(json.dumps(result))
+        return
+
+    def run(what, width):
+        command = [sys.executable, __file__, "--only", f"{what}:{width}"]
+        command += ["--repeats", str(args.repeats), "--activation", args.activation]
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        return json.loads(output.stdout.splitlines()[-1])
+
+    print(
+        f"{'outer step':14}{'width':>6}{'compile s':>11}{'step s':>9}"
+        f"{'env steps/s':>13}{'of matmul':>11}{'temp MiB':>10}{'peak MiB':>10}"
+    )
+    steps = []
+    for outer in ("trust-region", "adam"):
+        for width in args.widths:
+            row = run(outer, width)
+            steps.append(row)
+            print(
+                f"{outer:14}{width:6}{row['compile_seconds']:11.1f}"
+                f"{row['step_seconds']['median']:9.3f}"
+                f"{row['env_steps_per_second']:13,.0f}"
+                f"{row['fraction_of_limit']:11.0%}"
+                f"{row['temporaries_mib']:10.1f}{row['peak_memory_mib']:10.0f}",
+                flush=True,
+            )
+    rollouts = [run("rollout", width) for width in args.widths]
+    for row in rollouts:
+        print(
+            f"{'rollout alone':14}{row['width']:6}{'':20}"
+            f"{row['env_steps_per_second']:13,.0f}   "
+            f"{row['fraction_of_bare_scan']:.0%} of a bare scan"
+        )
+    write(args.output, {"hardware": hardware(), "steps": steps, "rollouts": rollouts})
+
+
+if __name__ == "__main__":
+    main()

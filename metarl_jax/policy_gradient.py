@@ -1,0 +1,108 @@
+"""One task's episodes as data for a policy gradient, and a surrogate's mean over them.
+
+For policies without memory, whose steps can be evaluated in any order.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax import returns
+from metarl_jax.surrogates import Surrogate
+from metarl_jax.types import Distribution, Params, Policy, Trajectory
+
+
+class Batch(NamedTuple):
+    """One task's episodes, ready for a surrogate. Constants.
+
+    As is usual the advantage carries no γ^t, so with γ < 1 surrogates that read it
+    weight late steps more than the discounted return does; the reward, which `dice`
+    alone reads, carries it.
+    """
+
+    obs: Any  # [E, T, ...]
+    action: jax.Array  # [E, T, ...]
+    log_prob: jax.Array  # [E, T] of the policy that acted
+    reward: jax.Array  # [E, T] γ^t r_t, divided by the advantages' deviation
+    advantage: jax.Array  # [E, T] mean 0 and standard deviation 1 over valid steps
+    mask: jax.Array  # [E, T] bool
+
+
+def prepare(
+    trajectories: Trajectory,
+    *,
+    discount: float | jax.Array,
+    gae_lambda: float | jax.Array,
+) -> Batch:
+    """Computes advantages from the data of one task alone.
+
+    The value is a linear feature baseline fitted to the same episodes. The objective is
+    the return within the horizon, so nothing is bootstrapped after it.
+
+    Args:
+      trajectories: `[E, T, ...]`.
+      discount: γ.
+      gae_lambda: λ.
+
+    Returns:
+      A `Batch`.
+    """
+    mask = trajectories.mask
+    to_go = jax.vmap(partial(returns.discounted_returns, discount=discount))(
+        trajectories.reward, trajectories.terminated
+    )
+    value = returns.linear_feature_baseline(trajectories.obs, to_go, mask)
+    advantage = jax.vmap(
+        partial(
+            returns.generalised_advantages, discount=discount, gae_lambda=gae_lambda
+        )
+    )(
+        trajectories.reward,
+        value,
+        jnp.pad(value[:, 1:], ((0, 0), (0, 1))),
+        trajectories.terminated,
+        trajectories.truncated,
+    )
+    reward = trajectories.reward * discount ** jnp.arange(mask.shape[1])
+    return Batch(
+        trajectories.obs,
+        trajectories.action,
+        trajectories.log_prob,
+        reward / (jnp.std(advantage, where=mask) + 1e-8),
+        returns.normalise(advantage, mask),
+        mask,
+    )
+
+
+def act(policy: Policy, params: Params, obs: Any) -> Distribution:
+    """Evaluates a policy on `[E, T, ...]` observations, flattened to `[E·T]`."""
+    obs = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+    return policy.apply(params, policy.initial_memory(), obs)[0]
+
+
+def surrogate_mean(
+    policy: Policy, surrogate: Surrogate, params: Params, batch: Batch
+) -> jax.Array:
+    """Averages a surrogate over the valid steps of one task's episodes.
+
+    Args:
+      policy: how the agent acts.
+      surrogate: an estimator (`metarl_jax.surrogates`).
+      params: θ, differentiable.
+      batch: `[E, T, ...]`.
+
+    Returns:
+      `[]`, to be ascended.
+    """
+    action = batch.action.reshape(-1, *batch.action.shape[2:])
+    log_prob = act(policy, params, batch.obs).log_prob(action)
+    total = jax.vmap(surrogate)(
+        log_prob.reshape(batch.mask.shape),
+        batch.log_prob,
+        batch.reward,
+        batch.advantage,
+        batch.mask,
+    )
+    return jnp.sum(total) / jnp.maximum(jnp.sum(batch.mask), 1)
