@@ -20,12 +20,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from metarl_jax import run_directory
 from metarl_jax.experiments import (
     check_experiment,
     experiment_summaries,
     load_experiment,
 )
+from metarl_jax.runs import files
 
 MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
 
@@ -136,7 +136,7 @@ def _train(args: list[str]) -> int:
     name, args = (args[0], args[1:]) if args and args[0][:1] != "-" else (None, args)
     wants_help = any(arg in ("-h", "--help") for arg in args)
     resumed = _value_of("--resume", args)
-    config = None if resumed is None else run_directory.read_config(Path(resumed))
+    config = None if resumed is None else files.read_config(Path(resumed))
     if name is None and config is not None:
         name = config["experiment"]
     if name is None and wants_help:
@@ -174,7 +174,7 @@ def _train(args: list[str]) -> int:
 def _evaluate(args: list[str]) -> int:
     """`metarl-jax evaluate RUN [--options]`."""
     options = _parse(EvaluateOptions, args, prog="metarl-jax evaluate")
-    config = run_directory.read_config(options.run)
+    config = files.read_config(options.run)
     factory = load_experiment(config["experiment"])
     defaults = _recorded_defaults(factory, config)
     settings = dataclasses.asdict(options)
@@ -206,9 +206,10 @@ def _list(args: list[str]) -> int:
 
 def _evaluate_and_draw(experiment: Any, run_dir: Path, **settings: Any) -> int:
     """Evaluates a run, draws its figures and prints the table."""
-    from metarl_jax import plotting, run_evaluation
+    from metarl_jax import plotting
+    from metarl_jax.runs import evaluation
 
-    result = run_evaluation.evaluate_run(experiment, run_dir, **settings)
+    result = evaluation.evaluate_run(experiment, run_dir, **settings)
     figures = plotting.plot_run(run_dir)
     _say(_evaluation_table(result))
     _say(f"{run_dir}: {', '.join(path.name for path in figures)}")

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from metarl_jax import run_directory
+from metarl_jax.runs import files
 
 # Okabe & Ito's palette, told apart by every kind of colour vision.
 PALETTE = (
@@ -75,24 +75,22 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
       ValueError: if a directory is no run, or nothing was recorded yet.
     """
     directories = [Path(run_dir) for run_dir in run_dirs]
-    configs = [run_directory.read_config(directory) for directory in directories]
+    configs = [files.read_config(directory) for directory in directories]
     labels = _labels(directories, configs)
     metrics, evaluations = {}, {}
     for label, directory in zip(labels, directories, strict=True):
-        if rows := run_directory.read_metrics(directory):
+        if rows := files.read_metrics(directory):
             metrics[label] = rows
-        if (directory / run_directory.EVALUATION).exists():
-            evaluations[label] = run_directory.read_json(
-                directory / run_directory.EVALUATION
-            )
+        if (directory / files.EVALUATION).exists():
+            evaluations[label] = files.read_json(directory / files.EVALUATION)
     figures = {}
     with rc_context(STYLE):
         if metrics:
             figures["learning_curve.png"] = learning_curve(metrics)
         if evaluations:
             figures["adaptation_curve.png"] = adaptation_curve(evaluations)
-        if len(directories) == 1 and (directories[0] / run_directory.PATHS).exists():
-            recorded = run_directory.read_json(directories[0] / run_directory.PATHS)
+        if len(directories) == 1 and (directories[0] / files.PATHS).exists():
+            recorded = files.read_json(directories[0] / files.PATHS)
             figures["paths.png"] = paths(recorded)
         if not figures:
             raise ValueError(
@@ -121,8 +119,8 @@ def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
     for i, (label, rows) in enumerate(metrics.items()):
         step = np.array([row["step"] for row in rows])
         for field, what in (
-            ("return_before", "before adaptation"),
             ("return_after", "after adaptation"),
+            ("return_before", "before adaptation"),
         ):
             after = field == "return_after"
             colour = PALETTE[(int(not after) if alone else i) % len(PALETTE)]
@@ -235,8 +233,8 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
                     x,
                     y,
                     color=colour,
-                    lw=1.2,
-                    alpha=0.8,
+                    lw=0.8,
+                    alpha=0.75,
                     label=label if i == 0 else None,
                 )
         axes.plot(
@@ -252,10 +250,16 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
             label="goal",
             zorder=5,
         )
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal")
         axes.set_title(f"goal ({task['goal'][0]:.2f}, {task['goal'][1]:.2f})")
+        axes.set_xlabel("x")
+    all_axes[0][0].set_ylabel("y")
     handles, labels = all_axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels)
+    )
+    for handle in legend.get_lines()[: len(rounds)]:
+        handle.set(linewidth=2, alpha=1)
     return figure
 
 
@@ -310,6 +314,7 @@ def _seconds_axis(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             lambda x: linear(np.asarray(x), seconds, step),
         ),
     )
+    top.xaxis.set_major_locator(MaxNLocator(6))
     top.set_xlabel("seconds of training", color=GREY)
     top.tick_params(colors=GREY)
     top.spines["top"].set_visible(False)

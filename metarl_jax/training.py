@@ -6,8 +6,7 @@ on how often a run is saved nor on whether it was interrupted.
 """
 
 import contextlib
-import os
-import shlex
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,43 +17,26 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from metarl_jax import checkpoints, interruption, recording, run_directory
-from metarl_jax.progress import TrainingProgress
-from metarl_jax.recording import Recorder
-from metarl_jax.types import MetaAlgorithm, State, Task, TaskDistribution
+from metarl_jax.runs import checkpoints, files, interruption, machine
+from metarl_jax.runs.experiment import (
+    Evaluation as Evaluation,
+)
+from metarl_jax.runs.experiment import (
+    Experiment as Experiment,
+)
+from metarl_jax.runs.experiment import (
+    check_evaluation,
+    check_seed,
+    seed_keys,
+    state_template,
+)
+from metarl_jax.runs.progress import TrainingProgress, announced
+from metarl_jax.runs.recording import Recorder
+from metarl_jax.types import Info, MetaAlgorithm, State
 from metarl_jax.validation import check_positive
 
 # Options that say how far to go, not what is learned on the way.
 RESUMABLE_OPTIONS = ("num_steps",)
-
-
-class Evaluation(NamedTuple):
-    """How an experiment is evaluated on held-out tasks."""
-
-    num_tasks: int
-    num_episodes: int  # of each task, after each number of adaptation steps
-    num_adaptation_steps: int  # K
-
-
-class Experiment(NamedTuple):
-    """What is trained and how it is evaluated.
-
-    Attributes:
-      tasks: the task distribution.
-      algorithm: what learns.
-      num_steps: meta-training steps.
-      evaluation: the protocol on held-out tasks.
-      published: returns after 0…K adaptation steps as printed in a paper, by method.
-      goal: `(task) -> [2]`, for families whose observation is a position in the
-        plane: where the goal is, so that paths can be drawn.
-    """
-
-    tasks: TaskDistribution
-    algorithm: MetaAlgorithm
-    num_steps: int
-    evaluation: Evaluation
-    published: Mapping[str, tuple[float, ...]] = {}
-    goal: Callable[[Task], jax.Array] | None = None
 
 
 class Trained(NamedTuple):
@@ -122,6 +104,7 @@ def train(
         max_skipped=max_skipped,
     )
     check_seed(seed, num_seeds)
+    check_evaluation(experiment.evaluation)
     config = {
         "experiment": name,
         "options": dict(options or {}),
@@ -130,8 +113,8 @@ def train(
         "num_steps": experiment.num_steps,
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
-        "versions": recording.versions(),
-        "device": recording.device_name(),
+        "versions": machine.versions(),
+        "device": machine.device_name(),
     }
     if resume is not None:
         if output_dir is not None:
@@ -142,62 +125,64 @@ def train(
         run_dir = Path(resume)
         _check_same_run(run_dir, config)
     else:
-        run_dir = Path(
-            output_dir or run_directory.default_run_dir(name, seed, num_seeds)
-        )
-        run_directory.check_new(run_dir)
+        run_dir = None if output_dir is None else Path(output_dir)
+        files.check_new(run_dir)
 
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-    enable_compilation_cache()
+    machine.enable_compilation_cache()
     with interruption.stop_on_signal() as stop, contextlib.ExitStack() as stack:
-        start = time.perf_counter()
-        console.print("compiling the meta-training step … ", end="")
-        lowered = _lower(experiment.algorithm, seed, num_seeds)
 
-        # What can be wrong with the arguments has been found; files may change now.
-        run_dir.mkdir(parents=True, exist_ok=True)
-        manager = checkpoints.open_manager(run_dir / run_directory.CHECKPOINTS)
-        stack.callback(manager.close)
-        restored = None
+        def open_manager(run_dir):
+            manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
+            stack.callback(manager.close)
+            return manager
+
+        manager, restored, step = None, None, 0
         if resume is not None:
-            restored = checkpoints.restore(manager, lowered.template)
-            first = restored.step if restored else 0
-            checkpoints.discard_after(manager, first)
-            run_directory.truncate_metrics(run_dir, first)
-        run_directory.write_json(run_dir / run_directory.CONFIG, config)
-
-        compiled = interruption.unless_stopped(
-            stop,
-            lambda: (
-                lowered.step.compile(),
-                lowered.init.compile() if restored is None else None,
-            ),
-        )
-        if compiled is None:
-            console.print(f"stopped\ncontinue with: {resume_command(run_dir)}")
+            manager = open_manager(run_dir)
+            template = state_template(experiment.algorithm, num_seeds)
+            restored = checkpoints.restore(manager, template)
             step = restored.step if restored else 0
-            return Trained(run_dir, restored.state if restored else None, step, False)
-        compiled_step, compiled_init = compiled
-        compile_seconds = time.perf_counter() - start
-        console.print(f"{compile_seconds:.1f} s")
-
-        if restored is not None:
-            step, state = restored.step, restored.state
-            seconds = restored.record["seconds"]
-            skipped_in_a_row = np.asarray(restored.record["skipped_in_a_row"])
-            if step >= experiment.num_steps:
+            if restored and step >= experiment.num_steps:
                 console.print(
                     f"{run_dir} has done {step} steps already, and num_steps is "
                     f"{experiment.num_steps}: nothing to train"
                 )
-                return Trained(run_dir, state, step, True)
+                return Trained(Path(resume), restored.state, step, True)
+
+        start = time.perf_counter()
+        with announced(console, "compiling the meta-training step"):
+            lowered = _lower(experiment.algorithm, seed, num_seeds)
+            # What can be wrong with the arguments has been found: files may change.
+            if run_dir is None or manager is None:
+                run_dir = files.create(run_dir, name, seed, num_seeds)
+                manager = open_manager(run_dir)
+            else:
+                checkpoints.discard_after(manager, step)
+                files.truncate_metrics(run_dir, step)
+            files.write_json(run_dir / files.CONFIG, config)
+            compiled = interruption.unless_stopped(
+                stop,
+                lambda: (
+                    lowered.step.compile(),
+                    lowered.init.compile() if restored is None else None,
+                ),
+            )
+        compile_seconds = time.perf_counter() - start
+        if compiled is None:
+            console.print(f"stopped; continue with: {files.resume_command(run_dir)}")
+            return Trained(run_dir, restored.state if restored else None, step, False)
+        compiled_step, compiled_init = compiled
+
+        if restored is not None:
             console.print(f"{run_dir} continues after step {step}")
+            state, seconds = restored.state, restored.record["seconds"]
+            skipped_in_a_row = np.asarray(restored.record["skipped_in_a_row"])
         else:
-            step, state, seconds = 0, compiled_init(lowered.key_init), 0.0
-            skipped_in_a_row = np.zeros(num_seeds, int)
             if resume is not None:
                 console.print(f"{run_dir} has no checkpoint yet: starts at step 0")
-
+            state, seconds = compiled_init(lowered.key_init), 0.0
+            skipped_in_a_row = np.zeros(num_seeds, int)
         recorder = Recorder(
             run_dir,
             num_seeds=num_seeds,
@@ -209,120 +194,111 @@ def train(
         progress = stack.enter_context(
             TrainingProgress(console, num_steps=experiment.num_steps, step=step)
         )
-        origin = time.perf_counter() - seconds
-        running, done = [], []  # (step, info) and (step, seconds, info)
 
-        def wait(keep):
-            while len(running) > keep:
-                number, info = running.pop(0)
-                interruption.wait(info)
-                done.append((number, time.perf_counter() - origin, info))
+        def save(step, state, manager=manager):
+            record = {
+                "seconds": recorder.seconds,
+                "compile_seconds": compile_seconds,
+                "peak_memory_mib": machine.peak_memory_mib(),
+                "skipped_in_a_row": recorder.skipped_in_a_row.tolist(),
+            }
+            checkpoints.save(manager, step, state, record)
 
-        def record():
-            if done:
-                recorder.write(done)
-                progress.update(done[-1][0], *recorder.last_returns)
-                done.clear()
-
-        def save():
-            checkpoints.save(
-                manager,
-                step,
-                state,
-                {
-                    "seconds": recorder.seconds,
-                    "compile_seconds": compile_seconds,
-                    "peak_memory_mib": recording.peak_memory_mib(),
-                    "skipped_in_a_row": recorder.skipped_in_a_row.tolist(),
-                },
-            )
-
-        last_record, last_saved = time.perf_counter(), step
-        while step < experiment.num_steps and not stop.is_set():
-            state, info = compiled_step(lowered.key_steps, np.int32(step), state)
-            step += 1
-            running.append((step, info))
-            # One step stays queued behind the one that runs, so that the device never
-            # waits for the host; no more, so that a signal is heard.
-            wait(keep=1)
-            if step % checkpoint_every == 0:
-                wait(keep=0)
-                record()
-                save()
-                last_saved = step
-            if time.perf_counter() - last_record > 0.2:
-                record()
-                last_record = time.perf_counter()
-            if recorder.given_up is not None:
-                break
-        wait(keep=0)
-        record()
-        if last_saved != step:
-            save()
+        step, state = _run_steps(
+            lambda step, state: compiled_step(lowered.key_steps, step, state),
+            step,
+            state,
+            num_steps=experiment.num_steps,
+            checkpoint_every=checkpoint_every,
+            origin=time.perf_counter() - seconds,
+            stop=stop,
+            recorder=recorder,
+            progress=progress,
+            save=save,
+        )
         manager.wait_until_finished()
-        final = Trained(run_dir, state, step, step >= experiment.num_steps)
-        if recorder.given_up is not None:
-            member, at_step = recorder.given_up
-            raise FloatingPointError(
-                f"{max_skipped} updates in a row, up to step {at_step}, were not "
-                f"finite and were left out (seed {seed + member}); at most "
-                f"{max_skipped - 1} in a row are allowed; the state after step {step} "
-                f"is saved in {run_dir}"
-            )
-    if not final.finished:
+
+    if recorder.given_up is not None:
+        member, at_step = recorder.given_up
+        raise FloatingPointError(
+            f"{max_skipped} updates in a row, up to step {at_step}, were not finite "
+            f"and were left out (seed {seed + member}); at most {max_skipped - 1} in "
+            f"a row are allowed; the state after step {step} is saved in {run_dir}"
+        )
+    finished = step >= experiment.num_steps
+    if not finished:
         console.print(
-            f"stopped after step {step}, saved\n"
-            f"continue with: {resume_command(run_dir)}"
+            f"stopped after step {step}, saved; continue with: "
+            f"{files.resume_command(run_dir)}"
         )
-    return final
+    return Trained(run_dir, state, step, finished)
 
 
-def check_seed(seed: int, num_seeds: int = 1) -> None:
-    """Raises a `ValueError` unless seed, …, seed + num_seeds - 1 fit 32 bits."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0; got {seed!r}")
-    if seed + num_seeds > 2**32:
-        raise ValueError(
-            f"seed must be below 2**32 - num_seeds + 1; got {seed} with {num_seeds} "
-            "seeds"
-        )
+def _run_steps(
+    run_step: Callable[[np.int32, State], tuple[State, Info]],
+    step: int,
+    state: State,
+    *,
+    num_steps: int,
+    checkpoint_every: int,
+    origin: float,
+    stop: threading.Event,
+    recorder: Recorder,
+    progress: TrainingProgress,
+    save: Callable[[int, State], None],
+) -> tuple[int, State]:
+    """Runs the compiled step until the end or a stop; records and saves on the way.
 
+    Args:
+      run_step: the compiled step; returns before its result is computed.
+      step: the steps done.
+      state: the state after them.
+      num_steps: the steps there are to be.
+      checkpoint_every: steps from one save to the next.
+      origin: when training would have begun, had it never been interrupted.
+      stop: ends the run after the step it is set in.
+      recorder: what writes each step's info.
+      progress: what shows it.
+      save: saves the state after a step.
 
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that they are compiled once.
-
-    In `JAX_COMPILATION_CACHE_DIR` where that is set, otherwise in the user's cache
-    directory. A directory that cannot be written only costs the time to compile again.
+    Returns:
+      The steps done and the state after them, both recorded and saved.
     """
-    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore
-        return
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    directory = Path(base).expanduser() / "metarl_jax" / "xla"
-    with contextlib.suppress(OSError, RuntimeError):
-        directory.mkdir(parents=True, exist_ok=True)
-        if os.access(directory, os.W_OK | os.X_OK):
-            jax.config.update("jax_compilation_cache_dir", str(directory))
+    running, done = [], []  # (step, info) and (step, seconds, info)
 
+    def wait(keep):
+        while len(running) > keep:
+            number, info = running.pop(0)
+            interruption.wait(info)
+            done.append((number, time.perf_counter() - origin, info))
 
-def resume_command(run_dir: Path) -> str:
-    """Returns the command that continues a run."""
-    return f"metarl-jax train --resume {shlex.quote(str(run_dir))}"
+    def record():
+        if done:
+            recorder.write(done)
+            progress.update(done[-1][0], *recorder.last_returns)
+            done.clear()
 
-
-def seed_keys(seed: int, num_seeds: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the keys of initialisation and of the steps, `[]` or `[S]` for S > 1."""
-    if num_seeds == 1:
-        key_init, key_steps = jax.random.split(jax.random.key(seed))
-        return key_init, key_steps
-    seeds = np.arange(seed, seed + num_seeds, dtype=np.uint32)
-    keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s)))(seeds)
-    return keys[:, 0], keys[:, 1]
-
-
-def state_template(algorithm: MetaAlgorithm, num_seeds: int) -> State:
-    """Returns the shapes and dtypes of the state that `train` keeps."""
-    init = algorithm.init if num_seeds == 1 else jax.vmap(algorithm.init)
-    return jax.eval_shape(init, seed_keys(0, num_seeds)[0])
+    last_record, last_saved = time.perf_counter(), step
+    while step < num_steps and not stop.is_set() and recorder.given_up is None:
+        state, info = run_step(np.int32(step), state)
+        step += 1
+        running.append((step, info))
+        # One step stays queued behind the one that runs, so that the device never
+        # waits for the host; no more, so that a signal is heard.
+        wait(keep=1)
+        if step % checkpoint_every == 0:
+            wait(keep=0)
+            record()
+            save(step, state)
+            last_saved = step
+        if time.perf_counter() - last_record > 0.2:
+            record()
+            last_record = time.perf_counter()
+    wait(keep=0)
+    record()
+    if last_saved != step:
+        save(step, state)
+    return step, state
 
 
 def _lower(algorithm: MetaAlgorithm, seed: int, num_seeds: int) -> _Lowered:
@@ -369,7 +345,7 @@ def _check_same_run(run_dir: Path, config: dict[str, Any]) -> None:
     Raises:
       ValueError: if it is not a run, or an option that decides what is learned differs.
     """
-    old, new = run_directory.read_config(run_dir), run_directory.jsonable(config)
+    old, new = files.read_config(run_dir), files.jsonable(config)
     pairs = {key: (old[key], new[key]) for key in ("experiment", "seed", "num_seeds")}
     names = {**old["options"], **new["options"]}
     absent = "absent"

@@ -1,6 +1,8 @@
 """How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -29,6 +31,19 @@ def _rate(rate: float) -> str:
     if 0 < rate < 1:
         return f"{1 / rate:.2g} s/step"
     return f"{rate:.3g} steps/s"
+
+
+@contextlib.contextmanager
+def announced(console: Console, what: str) -> Iterator[None]:
+    """Says what is about to be done, and then how many seconds it took."""
+    start = time.perf_counter()
+    console.print(f"{what} … ", end="")
+    try:
+        yield
+    except BaseException:
+        console.print()
+        raise
+    console.print(f"{time.perf_counter() - start:.1f} s")
 
 
 class TrainingProgress:

@@ -8,20 +8,21 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from metarl_jax import checkpoints, evaluation, recording, run_directory
-from metarl_jax.training import (
+from metarl_jax import evaluation
+from metarl_jax.runs import checkpoints, files, machine
+from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
+    check_evaluation,
     check_seed,
-    enable_compilation_cache,
-    resume_command,
     state_template,
 )
+from metarl_jax.runs.progress import announced
 from metarl_jax.types import Agent, Trajectory
 
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
 NUM_TASKS_DRAWN = 4
-NUM_PATHS_DRAWN = 5
+NUM_PATHS_DRAWN = 3
 
 _PURPOSE = 0x6576616C  # keeps the keys of evaluation apart from those of training
 
@@ -59,7 +60,7 @@ def evaluate_run(
         shape, or a count is out of range.
     """
     run_dir = Path(run_dir)
-    config = run_directory.read_config(run_dir)
+    config = files.read_config(run_dir)
     given = Evaluation(num_tasks, num_episodes, num_adaptation_steps)  # type: ignore
     protocol = Evaluation(
         *(
@@ -67,21 +68,13 @@ def evaluate_run(
             for value, default in zip(given, experiment.evaluation, strict=True)
         )
     )
-    for field, value in protocol._asdict().items():
-        least = 0 if field == "num_adaptation_steps" else 1
-        if value < least:
-            raise ValueError(f"{field} must be at least {least}; got {value}")
+    check_evaluation(protocol)
     check_seed(seed)
-    enable_compilation_cache()
+    machine.enable_compilation_cache()
     num_seeds = config["num_seeds"]
     restored = _newest(experiment, run_dir, num_seeds)
 
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-    console.print(
-        f"evaluating on {protocol.num_tasks} held-out tasks, "
-        f"{protocol.num_episodes} episodes each … ",
-        end="",
-    )
     start = time.perf_counter()
     root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
     seeds = np.arange(config["seed"], config["seed"] + num_seeds, dtype=np.uint32)
@@ -89,8 +82,13 @@ def evaluate_run(
     agents = restored.state.agent
     if num_seeds == 1:
         agents = jax.tree.map(lambda leaf: leaf[None], agents)
-    curves, paths = jax.device_get(_measure(experiment, protocol)(keys, agents))
-    curve, references = curves
+    with announced(
+        console,
+        f"evaluating on {protocol.num_tasks} held-out tasks, "
+        f"{protocol.num_episodes} episodes each",
+    ):
+        measured = jax.device_get(_measure(experiment, protocol)(keys, agents))
+    (curve, references), paths = measured
     record = restored.record
     result = {
         "experiment": config["experiment"],
@@ -109,14 +107,13 @@ def evaluate_run(
         "training_seconds": round(record["seconds"], 2),
         "compile_seconds": round(record["compile_seconds"], 2),
         "training_peak_memory_mib": record["peak_memory_mib"],
-        "peak_memory_mib": recording.peak_memory_mib(),
-        "device": recording.device_name(),
+        "peak_memory_mib": machine.peak_memory_mib(),
+        "device": machine.device_name(),
     }
-    result = run_directory.jsonable(result)
-    run_directory.write_json(run_dir / run_directory.EVALUATION, result)
+    result = files.jsonable(result)
+    files.write_json(run_dir / files.EVALUATION, result)
     if paths is not None:
-        run_directory.write_json(run_dir / run_directory.PATHS, _drawing(*paths))
-    console.print(f"{time.perf_counter() - start:.1f} s")
+        files.write_json(run_dir / files.PATHS, _drawing(*paths))
     return result
 
 
@@ -124,10 +121,10 @@ def _newest(
     experiment: Experiment, run_dir: Path, num_seeds: int
 ) -> checkpoints.Restored:
     """Restores the newest whole checkpoint without touching the directory."""
-    directory = run_dir / run_directory.CHECKPOINTS
+    saved = run_dir / files.CHECKPOINTS
     restored = None
-    if directory.is_dir():
-        manager = checkpoints.open_manager(directory, read_only=True)
+    if saved.is_dir():
+        manager = checkpoints.open_manager(saved, read_only=True)
         try:
             template = state_template(experiment.algorithm, num_seeds)
             restored = checkpoints.restore(manager, template)
@@ -136,7 +133,7 @@ def _newest(
     if restored is None:
         raise ValueError(
             f"{run_dir} has no checkpoint yet; a trained run is required (continue it "
-            f"with: {resume_command(run_dir)})"
+            f"with: {files.resume_command(run_dir)})"
         )
     return restored
 
@@ -144,10 +141,12 @@ def _newest(
 def _measure(experiment: Experiment, protocol: Evaluation):
     """Builds `(keys [S], agents [S]) -> ((curve, references), paths)`, compiled."""
     tasks, algorithm = experiment.tasks, experiment.algorithm
+    # Tasks one by one stay in a CPU's cache; elsewhere all at once fill the device.
+    group_size = 1 if jax.default_backend() == "cpu" else None
 
     def one_seed(inputs):
         key, agent = inputs
-        settings: Any = protocol._asdict()
+        settings: Any = {**protocol._asdict(), "task_group_size": group_size}
         curve = evaluation.evaluate(
             key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
         )

@@ -42,15 +42,15 @@ def open_manager(
       keep: how many of the newest checkpoints stay.
       read_only: whether to leave every file alone, as another process may be writing.
     """
-    if read_only:
-        options = ocp.CheckpointManagerOptions(read_only=True)
-    else:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,
-        )
     with _quiet():
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            )
         return ocp.CheckpointManager(directory.resolve(), options=options)
 
 

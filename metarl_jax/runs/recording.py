@@ -1,10 +1,6 @@
-"""What a run writes of every meta-training step, and of the machine it runs on."""
+"""What a run writes of every meta-training step."""
 
-import contextlib
-import importlib.metadata
 import json
-import platform
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +8,7 @@ import jax
 import numpy as np
 import tensorboardX
 
-from metarl_jax import run_directory
+from metarl_jax.runs import files
 from metarl_jax.types import Info
 
 
@@ -31,7 +27,7 @@ class Recorder:
         """Opens the files; `purge_step` is the first step to be written again."""
         self._num_seeds = num_seeds
         self._max_skipped = max_skipped
-        self._metrics = (run_dir / run_directory.METRICS).open("a", encoding="utf-8")
+        self._metrics = (run_dir / files.METRICS).open("a", encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(run_dir), purge_step=purge_step)
         self.skipped_in_a_row = skipped_in_a_row  # [S]
         self.given_up: tuple[int, int] | None = None  # which seed, at which step
@@ -51,7 +47,7 @@ class Recorder:
             row["seconds"] = round(self.seconds, 4)
             if self._num_seeds > 1:
                 row["seeds"] = fields
-            line = json.dumps(run_directory.jsonable(row), allow_nan=False)
+            line = json.dumps(files.jsonable(row), allow_nan=False)
             self._metrics.write(line + "\n")
             for field, value in row.items():
                 # TensorBoard draws neither a curve of vectors nor one of NaN.
@@ -78,33 +74,3 @@ class Recorder:
         """Closes the files."""
         self._metrics.close()
         self._events.close()
-
-
-def peak_memory_mib() -> float:
-    """Returns the peak resident memory of this process in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if platform.system() == "Darwin" else 2**10), 1)
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of what decides the numbers."""
-    found = {"python": platform.python_version()}
-    for package in (
-        "metarl-jax",
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "gymnax",
-        "orbax-checkpoint",
-        "numpy",
-    ):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
-
-
-def device_name() -> str:
-    """Returns how many devices there are and what they are."""
-    device = jax.devices()[0]
-    return f"{jax.device_count()} x {device.device_kind} ({device.platform})"

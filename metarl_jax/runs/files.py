@@ -4,9 +4,12 @@ Everything here is plain JSON that any tool can read, and this module imports ne
 JAX nor an environment, so that the command line can look at a run at once.
 """
 
+import contextlib
 import json
 import math
 import os
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,14 @@ def jsonable(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that a reader finds the old file or the new one, never a part."""
-    replace_text(path, json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(jsonable(value), indent=2, allow_nan=False)
+    # Lists of numbers on one line each. Strings hold no line breaks in JSON.
+    text = re.sub(
+        r"\[\n\s+([^\[\]{}]*?)\n\s+\]",
+        lambda match: "[" + re.sub(r"\n\s+", " ", match[1]) + "]",
+        text,
+    )
+    replace_text(path, text + "\n")
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -88,12 +98,14 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
-def check_new(run_dir: Path) -> None:
+def check_new(run_dir: Path | None) -> None:
     """Checks that a new run would overwrite nothing.
 
     Raises:
       ValueError: if `run_dir` is a file or a directory with something in it.
     """
+    if run_dir is None:
+        return
     if run_dir.is_dir():
         if any(run_dir.iterdir()):
             raise ValueError(
@@ -101,18 +113,47 @@ def check_new(run_dir: Path) -> None:
                 "required, or --resume to continue the run in it"
             )
     elif run_dir.exists():
-        raise ValueError(f"output directory {run_dir} is a file")
+        raise ValueError(
+            f"output directory {run_dir} is a file; a new or empty directory is "
+            "required"
+        )
 
 
-def default_run_dir(experiment: str, seed: int, num_seeds: int) -> Path:
-    """Returns the first unused of `runs/<experiment>-seed<seed>[-run<number>]`."""
-    name = f"{experiment}-seed{seed}"
-    if num_seeds > 1:
-        name = f"{experiment}-seeds{seed}-{seed + num_seeds - 1}"
-    run_dir, number = Path("runs") / name, 2
-    while run_dir.exists():
-        run_dir, number = Path("runs") / f"{name}-run{number}", number + 1
-    return run_dir
+def create(run_dir: Path | None, experiment: str, seed: int, num_seeds: int) -> Path:
+    """Creates the directory of a new run.
+
+    Args:
+      run_dir: the directory; None for the first that does not exist of
+        `runs/<experiment>-seed<seed>`, `runs/<experiment>-seed<seed>-run2`, …
+      experiment: its name.
+      seed: the first seed.
+      num_seeds: how many there are.
+
+    Returns:
+      The directory.
+
+    Raises:
+      ValueError: if it cannot be created.
+    """
+    try:
+        if run_dir is not None:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            return run_dir
+        name = f"{experiment}-seed{seed}"
+        if num_seeds > 1:
+            name = f"{experiment}-seeds{seed}-{seed + num_seeds - 1}"
+        number, run_dir = 1, Path("runs") / name
+        while True:
+            # Not `exists` and then `mkdir`: two runs may be started at once.
+            with contextlib.suppress(FileExistsError):
+                run_dir.mkdir(parents=True)
+                return run_dir
+            number += 1
+            run_dir = Path("runs") / f"{name}-run{number}"
+    except OSError as error:
+        raise ValueError(
+            f"output directory {run_dir} cannot be created: {error.strerror}"
+        ) from None
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -137,3 +178,8 @@ def truncate_metrics(run_dir: Path, step: int) -> None:
     rows = [row for row in read_metrics(run_dir) if row["step"] <= step]
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     replace_text(run_dir / METRICS, text)
+
+
+def resume_command(run_dir: Path) -> str:
+    """Returns the command that continues a run."""
+    return f"metarl-jax train --resume {shlex.quote(str(run_dir))}"

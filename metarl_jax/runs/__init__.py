@@ -1,0 +1,1 @@
+"""A run and its directory: what is trained, recorded, saved and evaluated."""

@@ -1,0 +1,75 @@
+"""What an experiment is, and how its seeds become keys and states."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from metarl_jax.types import MetaAlgorithm, State, Task, TaskDistribution
+
+
+class Evaluation(NamedTuple):
+    """How an experiment is evaluated on held-out tasks."""
+
+    num_tasks: int
+    num_episodes: int  # of each task, after each number of adaptation steps
+    num_adaptation_steps: int  # K
+
+
+class Experiment(NamedTuple):
+    """What is trained and how it is evaluated.
+
+    Attributes:
+      tasks: the task distribution.
+      algorithm: what learns.
+      num_steps: meta-training steps.
+      evaluation: the protocol on held-out tasks.
+      published: returns after 0…K adaptation steps as printed in a paper, by method.
+      goal: `(task) -> [2]`, for families whose observation is a position in the
+        plane: where the goal is, so that paths can be drawn.
+    """
+
+    tasks: TaskDistribution
+    algorithm: MetaAlgorithm
+    num_steps: int
+    evaluation: Evaluation
+    published: Mapping[str, tuple[float, ...]] = {}
+    goal: Callable[[Task], jax.Array] | None = None
+
+
+def check_seed(seed: int, num_seeds: int = 1) -> None:
+    """Raises a `ValueError` unless seed, …, seed + num_seeds - 1 fit 32 bits."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0; got {seed!r}")
+    if seed + num_seeds > 2**32:
+        raise ValueError(
+            f"seed must be below 2**32 - num_seeds + 1; got {seed} with {num_seeds} "
+            "seeds"
+        )
+
+
+def check_evaluation(protocol: Evaluation) -> None:
+    """Raises a `ValueError` that names the first count which is too small."""
+    for name, value in protocol._asdict().items():
+        least = 0 if name == "num_adaptation_steps" else 1
+        if value < least:
+            raise ValueError(
+                f"{name} of the evaluation must be at least {least}; got {value}"
+            )
+
+
+def seed_keys(seed: int, num_seeds: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of initialisation and of the steps, `[]` or `[S]` for S > 1."""
+    if num_seeds == 1:
+        key_init, key_steps = jax.random.split(jax.random.key(seed))
+        return key_init, key_steps
+    seeds = np.arange(seed, seed + num_seeds, dtype=np.uint32)
+    keys = jax.vmap(lambda s: jax.random.split(jax.random.key(s)))(seeds)
+    return keys[:, 0], keys[:, 1]
+
+
+def state_template(algorithm: MetaAlgorithm, num_seeds: int) -> State:
+    """Returns the shapes and dtypes of the state that `train` keeps."""
+    init = algorithm.init if num_seeds == 1 else jax.vmap(algorithm.init)
+    return jax.eval_shape(init, seed_keys(0, num_seeds)[0])
