@@ -1,0 +1,197 @@
+"""Proximal meta-policy search.
+
+Maximises the return after adaptation by several ascents of one proximal objective of
+the same data,
+
+    E_task [ J_clip(θ') - η KL(π_θold ‖ π_θ) ],    θ' = θ + α ∇_θ J_LR(θ),
+
+over the initialisation θ (Rothfuss et al. 2019, arXiv 1810.06784, algorithm 1). J_LR
+weights the pre-adaptation steps by π_θ / π_θold, which gives the update a Hessian of
+low variance and keeps the data usable as θ moves; J_clip clips the ratio of the adapted
+policy to the one that sampled the post-adaptation data; and the penalty holds the
+policy that would collect the pre-adaptation data to the one that did.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
+from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.validation import check_policy, check_positive
+
+
+class ProMPState(NamedTuple):
+    """What the next meta-training step needs."""
+
+    agent: Agent
+    outer_state: Any
+
+
+class ProMPInfo(NamedTuple):
+    """What a person plots. All `[]`; returns are means over tasks and episodes."""
+
+    return_before: jax.Array
+    return_after: jax.Array
+    gradient_norm: jax.Array  # in the first epoch
+    kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
+    skipped: jax.Array
+
+
+def promp(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int = 40,
+    num_episodes: int = 20,
+    num_inner_steps: int = 1,
+    num_epochs: int = 5,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_surrogate: surrogates.Surrogate = surrogates.likelihood_ratio,
+    outer_optimizer: optax.GradientTransformation | None = None,
+    clip_range: float | jax.Array = 0.3,
+    kl_coeff: float | jax.Array = 5e-4,
+    discount: float | jax.Array = 0.99,
+    gae_lambda: float | jax.Array = 1.0,
+    task_group_size: int | None = None,
+) -> MetaAlgorithm:
+    """Builds ProMP for a task distribution and a policy without memory.
+
+    Args:
+      tasks: the task distribution.
+      policy: how the agent acts.
+      num_tasks: N, tasks in a meta-training step.
+      num_episodes: E, episodes of each task before each inner step and after the last.
+      num_inner_steps: K, inner steps in meta-training. With several, the penalty is
+        the mean over the K policies that collect data for one.
+      num_epochs: outer updates from one step's data.
+      inner_optimizer: turns the inner gradient into an update; default
+        `optax.sgd(0.1)`.
+      inner_surrogate: what the inner step ascends; one that weights the data by
+        ratios, or it is wrong from the second epoch on.
+      outer_optimizer: default `optax.adam(1e-3)`.
+      clip_range: ε, the adapted policy's ratio has no gradient beyond 1 ± ε.
+      kl_coeff: η; with 0 the outer step is PPO's.
+      discount: γ.
+      gae_lambda: λ of the advantages; 1 with the linear feature baseline is the
+        paper's.
+      task_group_size: tasks whose gradients are computed under one `vmap`, one group
+        after the other; None for all at once (`metarl_jax.batching`).
+
+    Returns:
+      A `MetaAlgorithm`.
+
+    Raises:
+      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
+        `clip_range` is not above 0 or `kl_coeff` is negative, or the policy has memory
+        or does not fit the action space.
+    """
+    check_positive(
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+        num_epochs=num_epochs,
+        task_group_size=task_group_size or num_tasks,
+    )
+    check_policy(tasks, policy, parallel_episodes=True)
+    if num_tasks % (task_group_size or num_tasks):
+        raise ValueError(
+            f"task_group_size must divide num_tasks; got {task_group_size} and "
+            f"{num_tasks}"
+        )
+    if isinstance(kl_coeff, int | float) and not kl_coeff >= 0:
+        raise ValueError(f"kl_coeff must not be negative; got {kl_coeff}")
+    inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
+    outer_optimizer = optax.adam(1e-3) if outer_optimizer is None else outer_optimizer
+    outer_surrogate = surrogates.clipped(clip_range)
+    over_tasks = partial(map_tasks, group_size=task_group_size)
+    mean_over = partial(mean_over_tasks, group_size=task_group_size)
+
+    def init(key):
+        key_task, key_reset, key_params = jax.random.split(key, 3)
+        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        params = policy.init(key_params, policy.initial_memory(), obs)
+        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
+        return ProMPState(agent, outer_optimizer.init(params))
+
+    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
+    act = partial(policy_gradient.act, policy)
+    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
+
+    adaptation_step = inner_loop.gradient_step(
+        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
+        inner_optimizer,
+    )
+
+    def adapt(key, agent, trajectories):
+        del key
+        return adaptation_step(agent, prepare(trajectories))
+
+    def step(key, state):
+        """One meta-training step."""
+        key_tasks, key_before, key_after = jax.random.split(key, 3)
+        agent = state.agent
+        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
+
+        def collect(key, agents):
+            """Acts in every task with its own agent."""
+            trajectories = rollout.collect_tasks(
+                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
+            )
+            mean_return = jnp.mean(rollout.episode_returns(trajectories))
+            return jax.vmap(prepare)(trajectories), mean_return
+
+        def adaptation_round(agents, key):
+            batch, mean_return = collect(key, agents)
+            old = over_tasks(act)(agents.params, batch.obs)
+            return over_tasks(adaptation_step)(agents, batch), (batch, old, mean_return)
+
+        agents = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
+        )
+        agents, (*before, returns_before) = jax.lax.scan(
+            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
+        )
+        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, ...]
+        after, return_after = collect(key_after, agents)  # [N, E, T]
+
+        def objective(params, before, after):
+            def inner_step(agent, data):
+                batch, old = data
+                kl = old.kl(act(agent.params, batch.obs))
+                kl = jnp.mean(kl, where=batch.mask.reshape(-1))
+                return adaptation_step(agent, batch), kl
+
+            start = agent._replace(params=params)
+            adapted, kl = jax.lax.scan(inner_step, start, tuple(before))
+            gain = surrogate_mean(outer_surrogate, adapted.params, after)
+            return gain - kl_coeff * jnp.mean(kl), jnp.mean(kl)
+
+        def epoch(carry, _):
+            params, outer_state = carry
+            gradient, kl = mean_over(
+                lambda *data: jax.grad(objective, has_aux=True)(params, *data)
+            )(before, after)
+            updates, outer_state = outer_optimizer.update(
+                optax.tree.scale(-1.0, gradient), outer_state, params
+            )
+            params = optax.apply_updates(params, updates)
+            return (params, outer_state), (optax.tree.norm(gradient), kl)
+
+        (params, outer_state), (gradient_norms, kl) = jax.lax.scan(
+            epoch, (agent.params, state.outer_state), length=num_epochs
+        )
+        finite = jnp.all(jnp.isfinite(gradient_norms))
+        new_state = ProMPState(agent._replace(params=params), outer_state)
+        new_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), new_state, state
+        )
+        return new_state, ProMPInfo(
+            returns_before[0], return_after, gradient_norms[0], kl[-1], ~finite
+        )
+
+    return MetaAlgorithm(init, step, adapt, policy)
