@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import itertools
 import os
 import re
 import sys
@@ -65,7 +66,7 @@ class EvaluateOptions:
       seed: decides the held-out tasks.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     num_tasks: int | None = None
     num_episodes: int | None = None
     num_adaptation_steps: int | None = None
@@ -82,7 +83,9 @@ class PlotOptions:
         the current directory.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")
+    ]
     output: Path | None = None
 
 
@@ -148,6 +151,11 @@ def _train(args: list[str]) -> int:
             + ", ".join(experiment_summaries())
         )
     check_experiment(name)
+    if config is not None and config["experiment"] != name:
+        raise ValueError(
+            f"{resumed} is a run of {config['experiment']} and cannot be resumed as "
+            f"{name}; the same experiment is required"
+        )
     options = _parse(
         _training_arguments(load_experiment(name), config),
         args,
@@ -173,6 +181,8 @@ def _train(args: list[str]) -> int:
 
 def _evaluate(args: list[str]) -> int:
     """`metarl-jax evaluate RUN [--options]`."""
+    if not args:
+        raise ValueError("evaluate needs the directory of a run")
     options = _parse(EvaluateOptions, args, prog="metarl-jax evaluate")
     config = files.read_config(options.run)
     factory = load_experiment(config["experiment"])
@@ -305,7 +315,7 @@ def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
     except SystemExit as exit_:
         if not exit_.code:
             raise
-        raise ValueError(_sentence(output.getvalue(), prog)) from None
+        raise ValueError(_sentence(output.getvalue(), args, prog)) from None
     if unknown:
         flags = [arg for arg in unknown if arg.startswith("-")]
         first = (flags or unknown)[0].partition("=")[0]
@@ -328,25 +338,38 @@ def _field_names(arguments: type) -> list[str]:
     return names
 
 
-def _sentence(box: str, prog: str) -> str:
+def _sentence(box: str, args: list[str], prog: str) -> str:
     """Takes the sentence out of the box that tyro draws around it."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
-    lines = [line for line in lines[1:] if line]
-    ruled = [i for i, line in enumerate(lines) if set(line) == {"─"}]
-    text = " ".join(lines[: ruled[0] if ruled else None])
-    match = re.match(r"Error parsing (\S+): .*?'(.*)'$", text)
-    if match and ruled:
-        kind = lines[ruled[0] + 2].removeprefix(match[1]).strip()
-        kind = {"INT": "a whole number", "FLOAT": "a number"}.get(kind, kind)
-        text = f"{match[1]} must be {kind}; got {match[2]!r}"
-    return f"{text.rstrip('.')}; see {prog} --help" if text else f"see {prog} --help"
+    lines = [line.strip("│╭╮╰╯| ") for line in box.splitlines()[1:]]
+    lines = [line for line in lines if line]
+    # The box has a rule below its text and, where there are no fine lines, one above.
+    ruled = [i for i, line in enumerate(lines) if set(line) <= set("─-")]
+    if ruled and ruled[0] == 0:
+        lines, ruled = lines[1:], [i - 1 for i in ruled[1:]]
+    text = " ".join(lines[: ruled[0] if ruled else None]).rstrip(".")
+    if match := re.match(r"Error parsing (--\S+?):", text):
+        option = match[1]
+        kind = re.search(rf"^{option} (.*)$", "\n".join(lines), re.MULTILINE)
+        kinds = {
+            "INT": "a whole number",
+            "FLOAT": "a number",
+            "[INT [INT ...]]": "whole numbers",
+            "[FLOAT [FLOAT ...]]": "numbers",
+        }
+        if kind and kind[1] in kinds:
+            got = _value_of(option, args)
+            text = f"{option} must be {kinds[kind[1]]}; got {got!r}"
+    return f"{text}; see {prog} --help".lstrip("; ")
 
 
 def _value_of(option: str, args: list[str]) -> str | None:
-    """Finds the value of an option before the parser is known."""
+    """Finds the value of an option as it was typed, without a parser."""
     for i, arg in enumerate(args):
         if arg == option and i + 1 < len(args):
-            return args[i + 1]
+            rest = itertools.takewhile(
+                lambda arg: not re.match("--?[a-z]", arg), args[i + 1 :]
+            )
+            return " ".join(rest)
         if arg.startswith(option + "="):
             return arg.partition("=")[2]
     return None

@@ -127,7 +127,9 @@ def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
             style = "-" if alone or after else (0, (1.2, 1.2))
             if "seeds" in rows[0]:
                 members = np.array([row["seeds"][field] for row in rows], float)
-                axes.plot(step, members, style, color=colour, alpha=0.25, lw=0.8)
+                axes.plot(
+                    step, members, linestyle=style, color=colour, alpha=0.25, lw=0.8
+                )
             axes.plot(
                 step,
                 _floats(row[field] for row in rows),

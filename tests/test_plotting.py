@@ -1,0 +1,148 @@
+"""What is drawn is what was recorded."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from metarl_jax import plotting
+
+
+def metric_rows(num_seeds):
+    rows = []
+    for step in range(1, 6):
+        row = {"step": step, "return_before": -5.0, "return_after": float(step)}
+        row["seconds"] = 0.5 * step
+        if num_seeds > 1:
+            row["seeds"] = {
+                "return_before": [-5.0] * num_seeds,
+                "return_after": [step + i - 0.5 for i in range(num_seeds)],
+            }
+        rows.append(row)
+    rows[2]["return_after"] = None  # was not finite
+    return rows
+
+
+def evaluation(shift=0.0):
+    row = {
+        "return_mean": [-4.0 + shift, -2.0, -1.0],
+        "return_iqm": [-4.0, -2.0, -1.0],
+        "return_ci": [[-5.0, -3.0], [-3.0, -1.5], [-1.5, -0.5]],
+    }
+    level = {
+        "return_mean": [0.0] * 3,
+        "return_iqm": [0.0] * 3,
+        "return_ci": [[0.0, 0.0]] * 3,
+    }
+    return {
+        **row,
+        "references": {"random initialisation": row, "oracle": level},
+        "published": {"A paper": [-4.5, -2.5, -1.0, -0.5]},
+        "adaptation_step": [0, 1, 2],
+        "num_tasks": 4,
+        "num_episodes": 2,
+        "num_seeds": 2,
+    }
+
+
+def write_run(path, name="thing", num_seeds=2):
+    path.mkdir()
+    config = {"experiment": name, "options": {}, "seed": 0, "num_seeds": num_seeds}
+    (path / "config.json").write_text(json.dumps(config))
+    lines = [json.dumps(row) for row in metric_rows(num_seeds)]
+    # A training process may be writing the last line right now.
+    (path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6, "ret')
+    (path / "evaluation.json").write_text(json.dumps(evaluation()))
+    tasks = [
+        {"goal": [0.3, -0.2], "paths": [[[[0, 0], [0.1, 0.1]]]] * 3} for _ in range(2)
+    ]
+    (path / "paths.json").write_text(json.dumps({"tasks": tasks}))
+    return path
+
+
+def curves(figure):
+    """The labelled lines of a figure's first axes."""
+    lines = figure.axes[0].get_lines()
+    return {
+        line.get_label(): np.asarray(line.get_ydata(), float)
+        for line in lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_learning_curves_are_the_recorded_returns():
+    alone = curves(plotting.learning_curve({"thing": metric_rows(2)}))
+    np.testing.assert_array_equal(alone["after adaptation"], [1, 2, np.nan, 4, 5])
+    np.testing.assert_array_equal(alone["before adaptation"], [-5] * 5)
+    two = plotting.learning_curve({"a": metric_rows(1), "b": metric_rows(2)})
+    assert set(curves(two)) == {
+        f"{run}, {when} adaptation" for run in "ab" for when in ("before", "after")
+    }
+
+
+def test_the_seconds_axis_reads_the_recorded_seconds():
+    figure = plotting.learning_curve({"thing": metric_rows(1)})
+    figure.draw_without_rendering()
+    (top,) = figure.axes[0].child_axes
+    low, high = figure.axes[0].get_xlim()
+    assert top.get_xlim() == pytest.approx((0.5 * low, 0.5 * high))
+
+
+def test_adaptation_curves_show_references_and_published_values():
+    figure = plotting.adaptation_curve({"thing": evaluation()})
+    drawn = curves(figure)
+    np.testing.assert_array_equal(drawn["meta-learned"], [-4, -2, -1])
+    np.testing.assert_array_equal(drawn["oracle"], [0, 0, 0])
+    assert "random initialisation" in drawn
+    # Published values beyond the steps that were measured would have no counterpart.
+    np.testing.assert_array_equal(drawn["A paper (published)"], [-4.5, -2.5, -1.0])
+    several = plotting.adaptation_curve({"a": evaluation(), "b": evaluation(1.0)})
+    assert set(curves(several)) == {"a", "b", "A paper (published)"}
+
+
+def test_no_text_of_a_figure_is_cut_off_or_covers_the_axes():
+    rows = metric_rows(2)
+    long_names = {f"a-rather-long-directory-name-{i}": rows for i in range(4)}
+    for figure in (
+        plotting.learning_curve(long_names),
+        plotting.adaptation_curve({"thing": evaluation()}),
+    ):
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= figure.bbox.y0
+        assert not box.overlaps(figure.axes[0].get_window_extent())
+        assert figure.axes[0].get_window_extent().height > 0.4 * figure.bbox.height
+
+
+def test_figures_are_files_and_runs_of_one_name_are_told_apart(tmp_path):
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
+    written = plotting.plot_run(one)
+    assert [path.name for path in written] == [
+        "learning_curve.png",
+        "adaptation_curve.png",
+        "paths.png",
+    ]
+    for path in written:
+        assert path.parent == one
+        assert imread(path).std() > 0.05  # something is on it
+    assert plotting._labels([one, other], [{"experiment": "thing"}] * 2) == [
+        "one",
+        "other",
+    ]
+    together = plotting.plot_runs([one, other], tmp_path / "new" / "figures")
+    assert [path.name for path in together] == [
+        "learning_curve.png",
+        "adaptation_curve.png",
+    ]
+    assert all(path.exists() for path in together)
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no config\.json"):
+        plotting.plot_run(tmp_path / "empty")
+    (tmp_path / "empty" / "config.json").write_text((one / "config.json").read_text())
+    with pytest.raises(ValueError, match="nothing recorded to draw"):
+        plotting.plot_run(tmp_path / "empty")

@@ -1,0 +1,376 @@
+"""Training as a whole: recorded, saved, interrupted, damaged and continued."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from microscopic import microscopic
+from tensorboardX.proto import event_pb2
+
+from metarl_jax.runs import checkpoints, files, interruption, machine
+from metarl_jax.training import train
+
+
+def run(path, *, resume=False, experiment=None, every=3, **kwargs):
+    """Trains in a directory, or continues there."""
+    kwargs |= {"resume": path} if resume else {"output_dir": path}
+    if experiment is None:
+        keys = ("num_steps", "size", "dtype", "work", "skip")
+        experiment = microscopic(**{k: kwargs.pop(k) for k in keys if k in kwargs})
+    return train(
+        experiment, name="microscopic", checkpoint_every=every, quiet=True, **kwargs
+    )
+
+
+def leaves(state):
+    return [
+        np.asarray(
+            jax.random.key_data(leaf)
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
+        for leaf in jax.tree.leaves(state)
+    ]
+
+
+def assert_same_state(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def metrics(path):
+    """The recorded lines without what a clock said."""
+    rows = []
+    for line in (path / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line, parse_constant=lambda name: pytest.fail(name))
+        assert row.pop("seconds") >= 0
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 12 steps that nothing disturbed."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    return run(path, num_steps=12, every=5)
+
+
+def steps_saved(path):
+    return sorted(int(p.name) for p in (path / "checkpoints").iterdir())
+
+
+def test_twice_n_steps_are_n_and_n_again(whole, tmp_path):
+    first = run(tmp_path / "run", num_steps=6, every=4)
+    assert first.finished
+    assert first.step == 6
+    assert steps_saved(tmp_path / "run") == [4, 6]
+    second = run(tmp_path / "run", resume=True, num_steps=12, every=1)
+    assert_same_state(second.state, whole.state)
+    assert metrics(tmp_path / "run") == metrics(whole.run_dir)
+    assert [row["step"] for row in metrics(whole.run_dir)] == list(range(1, 13))
+    assert files.read_config(tmp_path / "run")["num_steps"] == 12
+
+    # Every step is done: nothing is trained or changed.
+    third = run(tmp_path / "run", resume=True, num_steps=12)
+    assert third.finished
+    assert_same_state(third.state, whole.state)
+    assert metrics(tmp_path / "run") == metrics(whole.run_dir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_saved(number, tmp_path):
+    slow = microscopic(num_steps=100_000, work=300)
+
+    def interrupt():
+        while not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    before = signal.getsignal(number)
+    thread.start()
+    trained = run(tmp_path / "run", experiment=slow, every=1000)
+    thread.join()
+    assert not trained.finished
+    assert 0 < trained.step < slow.num_steps
+    assert signal.getsignal(number) is before
+    assert len(metrics(tmp_path / "run")) == trained.step
+    assert steps_saved(tmp_path / "run")[-1] == trained.step
+    more = trained.step + 5
+    resumed = run(tmp_path / "run", resume=True, num_steps=more, work=300, every=1000)
+    alone = run(tmp_path / "alone", num_steps=more, work=300, every=1000)
+    assert_same_state(resumed.state, alone.state)
+
+
+def test_a_second_interrupt_is_immediate_and_compiling_can_be_left():
+    with interruption.stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        start = time.perf_counter()
+        assert interruption.unless_stopped(stop, lambda: time.sleep(3)) is None
+        assert time.perf_counter() - start < 1
+    assert interruption.unless_stopped(threading.Event(), lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        interruption.unless_stopped(threading.Event(), lambda: 1 / 0)
+
+
+def test_killed_in_the_middle_of_a_save_loses_only_what_came_after(tmp_path):
+    path = tmp_path / "run"
+    repository = Path(__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, str(repository / "tests" / "microscopic.py"), str(path)],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while process.poll() is None:
+            names = os.listdir(path / "checkpoints") if path.exists() else []
+            complete = [int(name) for name in names if name.isdigit()]
+            if complete and any("tmp" in name for name in names):
+                break
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    unfinished = [p for p in (path / "checkpoints").iterdir() if "tmp" in p.name]
+    # As a process killed while it wrote a line would leave it.
+    with open(path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 99')
+    num_steps = max(complete) + 5
+    resumed = run(path, resume=True, num_steps=num_steps, size=400_000, every=100)
+    whole = run(tmp_path / "whole", num_steps=num_steps, size=400_000, every=100)
+    assert_same_state(resumed.state, whole.state)
+    assert metrics(path) == metrics(tmp_path / "whole")
+    assert unfinished
+    assert not any(p.exists() for p in unfinished)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def largest(step_dir):
+    return max(
+        (p for p in step_dir.glob("state/**/d/*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+
+
+def change_record(step_dir, old, new):
+    path = step_dir / "record" / "metadata"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+DAMAGE = {
+    "truncated": lambda d: os.truncate(largest(d), largest(d).stat().st_size // 2),
+    "flipped": lambda d: flip(largest(d)),
+    "flipped manifest": lambda d: flip(d / "state" / "manifest.ocdbt"),
+    "lost": lambda d: largest(d).unlink(),
+    "empty": lambda d: (shutil.rmtree(d), d.mkdir()),
+    "no record": lambda d: shutil.rmtree(d / "record"),
+    "record changed": lambda d: change_record(d, '"seconds"', '"secondz"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(damage, whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    assert steps_saved(path) == [5, 10, 12]
+    DAMAGE[damage](path / "checkpoints" / "12")
+    with pytest.warns(UserWarning, match=r"checkpoints/12 is damaged") as warned:
+        resumed = run(path, resume=True, num_steps=12)
+    assert len(warned) == 1
+    assert_same_state(resumed.state, whole.state)
+    assert metrics(path) == metrics(whole.run_dir)
+    assert steps_saved(path) == [5, 10, 12]
+
+    # What was saved anew in its place is whole.
+    manager = checkpoints.open_manager(path / "checkpoints", read_only=True)
+    restored = checkpoints.restore(manager, jax.eval_shape(lambda: whole.state))
+    manager.close()
+    assert restored.step == 12
+    assert_same_state(restored.state, whole.state)
+
+
+def test_contents_that_orbax_does_not_doubt_are_checked(whole, tmp_path):
+    # Another run's arrays in the place of this one's: intact files, wrong contents.
+    other = run(tmp_path / "other", num_steps=5, every=5, seed=7)
+    shutil.copytree(whole.run_dir, tmp_path / "run")
+    saved = tmp_path / "run" / "checkpoints"
+    shutil.rmtree(saved / "10")
+    shutil.rmtree(saved / "12")
+    shutil.rmtree(saved / "5" / "state")
+    shutil.copytree(other.run_dir / "checkpoints" / "5" / "state", saved / "5/state")
+    with (
+        pytest.warns(UserWarning, match="checksum"),
+        pytest.raises(ValueError, match=r"no checkpoint in .* can be read; damaged: 5"),
+    ):
+        run(tmp_path / "run", resume=True, num_steps=12)
+
+
+def test_without_a_checkpoint_a_run_starts_over(whole, tmp_path, capsys):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    shutil.rmtree(path / "checkpoints")
+    resumed = train(
+        microscopic(num_steps=12), name="microscopic", resume=path, checkpoint_every=9
+    )
+    assert "no checkpoint yet: starts at step 0" in capsys.readouterr().out
+    assert_same_state(resumed.state, whole.state)
+    assert metrics(path) == metrics(whole.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, r"seed = 0 and cannot be resumed with 1"),
+        ({"num_seeds": 2}, r"num_seeds = 1 and cannot be resumed with 2"),
+        ({"options": {"inner_lr": 0.2}}, r"inner_lr = absent .* with 0.2"),
+        ({"size": 4}, r"agent.params.w has shape \(3,\) of float32 .* \(4,\)"),
+        ({"dtype": "bfloat16"}, r"agent.params.w has .* of float32 .* of bfloat16"),
+        ({"output_dir": "elsewhere"}, "not both"),
+        ({"every": 0}, "checkpoint_every must be .* at least 1; got 0"),
+    ],
+)
+def test_a_resume_that_differs_is_refused(changes, message, whole):
+    before = sorted((p, p.stat().st_mtime_ns) for p in whole.run_dir.rglob("*"))
+    with pytest.raises(ValueError, match=message):
+        run(whole.run_dir, resume=True, num_steps=20, **changes)
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in whole.run_dir.rglob("*"))
+
+
+def test_seeds_together_are_the_seeds_alone(tmp_path):
+    together = run(tmp_path / "together", num_steps=4, seed=5, num_seeds=2)
+    rows = metrics(tmp_path / "together")
+    for i, seed in enumerate((5, 6)):
+        alone = run(tmp_path / f"{seed}", num_steps=4, seed=seed)
+        for a, b in zip(leaves(together.state), leaves(alone.state), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-6)
+        for row, row_alone in zip(rows, metrics(tmp_path / f"{seed}"), strict=True):
+            members = row["seeds"]["return_after"]
+            assert members[i] == pytest.approx(row_alone["return_after"], rel=1e-6)
+            assert row["return_after"] == pytest.approx(np.mean(members), rel=1e-6)
+
+
+def test_skipped_updates_are_counted_and_end_the_run(tmp_path):
+    # Three in a row twice over, but never four; then a fourth across a resume.
+    skip = (1, 2, 3, 5, 6, 7)
+    trained = run(tmp_path / "run", num_steps=8, skip=skip, max_skipped=4)
+    assert trained.finished
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] - 1 for row in rows if row["skipped"]] == list(skip)
+    assert rows[1]["return_before"] is None
+    with pytest.raises(
+        FloatingPointError, match=r"4 updates in a row, up to step 9, .*seed 0"
+    ):
+        run(
+            tmp_path / "run",
+            resume=True,
+            num_steps=1000,
+            skip=(*skip, 8),
+            max_skipped=4,
+        )
+    # Saved with what was done, so that it can be looked at and continued.
+    last = steps_saved(tmp_path / "run")[-1]
+    assert last == len(metrics(tmp_path / "run")) >= 9
+
+
+def test_one_trace_and_nothing_left_of_a_refused_run(tmp_path):
+    traces = []
+    run(tmp_path / "run", experiment=microscopic(num_steps=30, traces=traces))
+    assert len(traces) == 1
+    with pytest.raises(ValueError, match="run is not empty; an empty or new one"):
+        run(tmp_path / "run")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        run(tmp_path / "file")
+
+    fine = microscopic()
+
+    def widening(key, state):
+        state, info = fine.algorithm.step(key, state)
+        return state._replace(count=state.count.astype(float)), info
+
+    broken = fine._replace(algorithm=fine.algorithm._replace(step=widening))
+    with pytest.raises(ValueError, match="must return a state of the structure"):
+        run(tmp_path / "refused", experiment=broken)
+    assert not (tmp_path / "refused").exists()
+
+
+def events(path):
+    """Reads the events of each TensorBoard file, in the order they were written."""
+    everything = []
+    for file in sorted(path.glob("events.out.tfevents.*"), key=os.path.getmtime):
+        data, found = file.read_bytes(), []
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+        everything.append(found)
+    return everything
+
+
+def test_tensorboard_is_told_which_steps_are_written_again(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    shutil.rmtree(path / "checkpoints" / "12")
+    time.sleep(1.1)  # the files are named by the second
+    run(path, resume=True, num_steps=13)
+    first, second = events(path)
+
+    def curve(events):
+        return {
+            event.step: value.simple_value
+            for event in events
+            for value in event.summary.value
+            if value.tag == "return_after"
+        }
+
+    assert list(curve(first)) == list(range(1, 13))
+    assert list(curve(second)) == [11, 12, 13]
+    purged = [e.step for e in second if e.HasField("session_log")]
+    assert purged == [11]
+    for row in metrics(path):
+        value = (curve(first) | curve(second))[row["step"]]
+        assert value == pytest.approx(row["return_after"])
+
+
+def test_the_compilation_cache_is_chosen_with_care(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        machine.enable_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == before
+        jax.config.update("jax_compilation_cache_dir", None)
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        machine.enable_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir is None
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        machine.enable_compilation_cache()
+        chosen = Path(jax.config.jax_compilation_cache_dir)
+        assert chosen == tmp_path / "metarl_jax" / "xla"
+        assert chosen.is_dir()
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
