@@ -30,12 +30,12 @@ class Batch(NamedTuple):
     mask: jax.Array  # [E, T] bool
 
 
-def prepare(
+def advantages(
     trajectories: Trajectory,
     *,
     discount: float | jax.Array,
     gae_lambda: float | jax.Array,
-) -> Batch:
+) -> jax.Array:
     """Computes advantages from the data of one task alone.
 
     The value is a linear feature baseline fitted to the same episodes. The objective is
@@ -47,14 +47,14 @@ def prepare(
       gae_lambda: λ.
 
     Returns:
-      A `Batch`.
+      `[E, T]` advantages in the units of the reward.
     """
     mask = trajectories.mask
     to_go = jax.vmap(partial(returns.discounted_returns, discount=discount))(
         trajectories.reward, trajectories.terminated
     )
     value = returns.linear_feature_baseline(trajectories.obs, to_go, mask)
-    advantage = jax.vmap(
+    return jax.vmap(
         partial(
             returns.generalised_advantages, discount=discount, gae_lambda=gae_lambda
         )
@@ -65,6 +65,26 @@ def prepare(
         trajectories.terminated,
         trajectories.truncated,
     )
+
+
+def prepare(
+    trajectories: Trajectory,
+    *,
+    discount: float | jax.Array,
+    gae_lambda: float | jax.Array,
+) -> Batch:
+    """Makes the data of one task a batch, with normalised advantages.
+
+    Args:
+      trajectories: `[E, T, ...]`.
+      discount: γ.
+      gae_lambda: λ.
+
+    Returns:
+      A `Batch`.
+    """
+    mask = trajectories.mask
+    advantage = advantages(trajectories, discount=discount, gae_lambda=gae_lambda)
     reward = trajectories.reward * discount ** jnp.arange(mask.shape[1])
     return Batch(
         trajectories.obs,

@@ -4,6 +4,7 @@ The policy, its divergence and every objective are written out here; only acting
 linear baseline are the library's, which have tests of their own.
 """
 
+import itertools
 from functools import partial
 
 import jax
@@ -12,10 +13,13 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax import returns, rollout
+from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
+from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
 from metarl_jax.algorithms.promp import promp
+from metarl_jax.distributions import Categorical
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policy_gradient import Batch
 from metarl_jax.types import Agent
 
 N, E, T, K = 2, 3, 5, 2
@@ -88,11 +92,7 @@ def data():
         ]
         return data, plain_normalised(plain_advantage(data), data.mask)
 
-    @jit
-    def adapt(params, data, advantage):
-        loss = lambda p: plain_mean(plain_log_prob(p, data) * advantage, data)  # noqa: E731
-        return ascend(params, jax.grad(loss)(params), INNER_LR)
-
+    adapt = jit(plain_step)
     key_tasks, key_before, key_after = jax.random.split(KEY, 3)
     round_keys = [*jax.random.split(key_before, K), key_after]
     rows = []
@@ -110,6 +110,12 @@ def data():
 def start(algorithm):
     state = algorithm.init(jax.random.key(0))
     return state._replace(agent=state.agent._replace(params=START))
+
+
+def plain_step(params, data, advantage):
+    """One plain inner step, θ + α ∇ mean(log π A)."""
+    gain = lambda p: plain_mean(plain_log_prob(p, data) * advantage, data)  # noqa: E731
+    return ascend(params, jax.grad(gain)(params), INNER_LR)
 
 
 def ascend(params, gradient, rate):
@@ -163,3 +169,151 @@ def test_promp_s_epochs_equal_a_plain_loop(data):
     assert divergence > 1e-3
     assert_close(new.agent.params, params, rtol=2e-3, atol=2e-5)
     np.testing.assert_allclose(info.kl, divergence, rtol=2e-3)
+
+
+def test_emaml_s_step_equals_a_plain_loop(data):
+    algorithm = emaml(
+        TASKS,
+        POLICY,
+        num_tasks=N,
+        num_episodes=E,
+        num_inner_steps=K,
+        inner_optimizer=optax.sgd(INNER_LR),
+        outer_optimizer=optax.sgd(1.0),
+        correction_coeff=0.5,
+    )
+    new, _ = jit(algorithm.step)(KEY, start(algorithm))
+
+    after = [rounds[K][0] for rounds in data]
+    advantages = [jit(plain_advantage)(d) for d in after]
+    pooled = np.concatenate(
+        [
+            np.asarray(a)[np.asarray(d.mask)]
+            for a, d in zip(advantages, after, strict=True)
+        ]
+    )
+    discounts = 0.99 ** np.arange(T)
+    values = [np.mean(np.sum(np.asarray(d.reward) * discounts, axis=1)) for d in after]
+
+    def objective(theta):
+        total = 0.0
+        for i, rounds in enumerate(data):
+            params, score = theta, 0.0
+            for d, a, _ in rounds[:K]:
+                score += plain_mean(plain_log_prob(params, d), d) * jnp.sum(d.mask)
+                params = plain_step(params, d, a)
+            d = after[i]
+            advantage = (advantages[i] - pooled.mean()) / pooled.std()
+            total += plain_mean(plain_ratio(params, d) * advantage, d) / N
+            others = np.mean([v for j, v in enumerate(values) if j != i])
+            length = np.sum(d.mask) / E
+            weight = 0.5 * (values[i] - others) / (length * pooled.std())
+            total += weight * score / N
+        return total
+
+    expected = jit(jax.grad(objective))(START)
+    moved = optax.tree.sub(new.agent.params, START)
+    assert_close(moved, expected, rtol=5e-3, atol=1e-4)
+
+
+class SoftmaxBandit:
+    """θ are the logits of three arms."""
+
+    def initial_memory(self):
+        return ()
+
+    def init(self, key, memory, obs):
+        raise NotImplementedError
+
+    def apply(self, params, memory, obs):
+        logits = jnp.broadcast_to(params, (*obs.shape[:-1], 3))
+        return Categorical(logits), jnp.zeros(obs.shape[:-1]), memory
+
+
+def test_emaml_s_expected_gradient_is_exact_by_enumeration():
+    """Two bandits, two pulls before adaptation and one after: all 3⁶ outcomes."""
+    reward = np.array([[1.0, 0.2, -0.5], [-0.3, 0.8, 0.1]])  # [task, arm]
+    theta = np.array([0.3, -0.4, 0.1])
+    rate = 0.7
+    pulls = np.array(list(itertools.product(range(3), repeat=3)))  # [27, 2 + 1]
+    policy = SoftmaxBandit()
+    act_mean = partial(policy_gradient.surrogate_mean, policy)
+    adaptation_step = inner_loop.gradient_step(
+        lambda params, batch: -act_mean(surrogates.score_function, params, batch),
+        optax.sgd(rate),
+    )
+
+    def batch(behaviour, action, payoff, baseline):
+        """E episodes of one pull each, the advantages not normalised."""
+        column = action[:, None]
+        log_prob = jax.nn.log_softmax(behaviour)[column]
+        r = payoff[column]
+        mask = jnp.ones(column.shape, bool)
+        obs = jnp.ones((*column.shape, 1))
+        return Batch(obs, column, log_prob, r, r - baseline, mask)
+
+    def inner_step(x, pair, payoff, baseline):
+        score = jax.nn.one_hot(pair, 3) - jax.nn.softmax(x)
+        advantage = payoff[pair] - baseline
+        return x + rate * jnp.mean(score * advantage[:, None], axis=0)
+
+    def outcome(x, first, second, corrected):
+        """Probability of one joint outcome and the gradient that it gives."""
+        probability, batches, values = 1.0, [], []
+        for action, payoff in zip((first, second), reward, strict=True):
+            payoff = jnp.asarray(payoff)
+            baseline = jax.nn.softmax(x) @ payoff
+            adapted = inner_step(x, action[:2], payoff, baseline)
+            before = batch(x, action[:2], payoff, baseline)
+            after = batch(adapted, action[2:], payoff, 0.0)
+            probability *= jnp.exp(jnp.sum(before.log_prob) + after.log_prob[0, 0])
+            batches.append((jax.tree.map(lambda leaf: leaf[None], before), after))
+            values.append(after.reward[0, 0])
+        weight = corrected * less_the_others(jnp.stack(values))
+
+        def objective(y):
+            parts = [
+                exploration_objective(
+                    policy,
+                    adaptation_step,
+                    surrogates.likelihood_ratio,
+                    Agent(y, (), optax.sgd(rate).init(y)),
+                    *batches[i],
+                    weight[i],
+                )[0]
+                for i in range(2)
+            ]
+            return sum(parts) / 2
+
+        return probability, jax.grad(objective)(x)
+
+    def truth(x, frozen):
+        """I(θ); what the baseline of the inner update is, is no part of it."""
+        total = 0.0
+        for payoff in jnp.asarray(reward):
+            baseline = jax.nn.softmax(frozen) @ payoff
+            for pair in itertools.product(range(3), repeat=2):
+                probability = jnp.prod(jax.nn.softmax(x)[np.array(pair)])
+                adapted = inner_step(x, np.array(pair), payoff, baseline)
+                total += probability * (jax.nn.softmax(adapted) @ payoff) / 2
+        return total
+
+    @jit
+    def errors(x):
+        first, second = (pulls[i.ravel()] for i in np.indices((27, 27)))
+        exact = jax.grad(truth)(x, x)
+        results = []
+        for corrected in (1.0, 0.0):
+            probability, gradient = jax.vmap(
+                partial(outcome, corrected=corrected), in_axes=(None, 0, 0)
+            )(x, first, second)
+            estimate = probability @ gradient
+            error = jnp.linalg.norm(estimate - exact) / jnp.linalg.norm(exact)
+            results.append((jnp.sum(probability), error))
+        return results
+
+    with jax.enable_x64(True):
+        (total, error), (_, without) = jax.tree.map(float, errors(theta))
+    np.testing.assert_allclose(total, 1.0, rtol=1e-12)
+    assert error < 1e-10
+    assert without > 0.03

@@ -25,7 +25,7 @@ LAYERS = [
     {"distributions", "returns", "surrogates", "trust_region", "inner_loop"},
     {"aggregation", "batching", "policy_gradient", "validation"},
     {"policies", "envs", "strategies"},
-    {"rollout"},
+    {"rollout", "outer_loop"},
     {"algorithms"},
     {"evaluation"},
     {"runs"},

@@ -1,0 +1,260 @@
+"""Model-agnostic meta-learning that accounts for what its own exploration found out.
+
+Maximises the return after adaptation,
+
+    I(θ) = E_task E_{D ~ π_θ} [ J(θ') ],    θ' = θ - α ∇_θ L(θ; D),
+
+as MAML does, by the whole of its gradient (Stadie et al. 2018, arXiv 1803.01118;
+Al-Shedivat et al. 2018, arXiv 1710.03641),
+
+    ∇I = E_task E_D [ ∇_θ J(θ') + (J(θ') - b) Σ_{τ in D} ∇_θ log π_θ(τ) ].
+
+The first term goes through the update. The second makes pre-adaptation trajectories
+more likely that led to good returns of their task; it is what the plain score function
+leaves out of the inner update, and unbiased with it alone: a likelihood ratio there
+would count it twice (`metarl_jax.surrogates`).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
+from metarl_jax.batching import map_tasks
+from metarl_jax.policy_gradient import Batch
+from metarl_jax.returns import normalise
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import Agent, MetaAlgorithm, Params, Policy, TaskDistribution
+from metarl_jax.validation import check_policy, check_positive
+
+
+class EMAMLState(NamedTuple):
+    """What the next meta-training step needs."""
+
+    agent: Agent
+    outer_state: Any
+
+
+class EMAMLInfo(NamedTuple):
+    """What a person plots. All `[]`; returns are means over tasks and episodes."""
+
+    return_before: jax.Array
+    return_after: jax.Array
+    gradient_norm: jax.Array
+    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    skipped: jax.Array
+
+
+def less_the_others(value: jax.Array) -> jax.Array:
+    """Subtracts from each task's value the mean of the other tasks'.
+
+    That baseline knows nothing of the task's own data and so leaves the expectation of
+    value times score as it is; a mean with the task's own value in it would not.
+
+    Args:
+      value: `[N]`.
+
+    Returns:
+      `[N]`; the value itself for a single task.
+    """
+    num_others = max(value.shape[0] - 1, 1)
+    return value - (jnp.sum(value) - value) / num_others
+
+
+def exploration_objective(
+    policy: Policy,
+    adaptation_step: Any,
+    outer_surrogate: surrogates.Surrogate,
+    agent: Agent,
+    before: Batch,
+    after: Batch,
+    weight: jax.Array,
+) -> tuple[jax.Array, Params]:
+    """One task's surrogate of I(θ), its score correction included.
+
+    S(θ') + w Σ_k Σ_{τ in D_k} log π_θk(τ), with θ_0 = θ and θ_k after k inner steps.
+
+    Args:
+      policy: how the agent acts.
+      adaptation_step: `(agent, batch) -> Agent`, differentiable.
+      outer_surrogate: S, averaged over the valid steps of `after`.
+      agent: where adaptation starts; differentiable in its parameters.
+      before: `[K, E, T, ...]`, D.
+      after: `[E, T, ...]`, sampled from the adapted policy.
+      weight: `[]` w, the return after adaptation in the units of S. A constant.
+
+    Returns:
+      The surrogate, `[]`, and the adapted parameters θ'.
+    """
+
+    def inner_step(agent, batch):
+        action = batch.action.reshape(-1, *batch.action.shape[2:])
+        log_prob = policy_gradient.act(policy, agent.params, batch.obs).log_prob(action)
+        # Relative to the policy that acted: a constant, without which a line search
+        # would look for its improvement in the last digits of a large number.
+        log_ratio = log_prob.reshape(batch.mask.shape) - batch.log_prob
+        return adaptation_step(agent, batch), jnp.sum(log_ratio, where=batch.mask)
+
+    adapted, log_ratio = jax.lax.scan(inner_step, agent, before)
+    gain = policy_gradient.surrogate_mean(
+        policy, outer_surrogate, adapted.params, after
+    )
+    return gain + weight * jnp.sum(log_ratio), adapted.params
+
+
+def emaml(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int = 20,
+    num_episodes: int = 20,
+    num_inner_steps: int = 1,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_surrogate: surrogates.Surrogate = surrogates.score_function,
+    outer_surrogate: surrogates.Surrogate = surrogates.likelihood_ratio,
+    outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
+    correction_coeff: float | jax.Array = 1.0,
+    discount: float | jax.Array = 0.99,
+    gae_lambda: float | jax.Array = 1.0,
+    task_group_size: int | None = None,
+) -> MetaAlgorithm:
+    """Builds E-MAML for a task distribution and a policy without memory.
+
+    Advantages after adaptation are divided by one standard deviation of all tasks, not
+    by each task's own as elsewhere: both terms of the gradient need the same units, and
+    a task whose returns hardly vary would blow up the second.
+
+    Args:
+      tasks: the task distribution.
+      policy: how the agent acts.
+      num_tasks: N, tasks in a meta-training step.
+      num_episodes: E, episodes of each task before each inner step and after the last.
+      num_inner_steps: K, inner steps in meta-training.
+      inner_optimizer: turns the inner gradient into an update; default
+        `optax.sgd(0.1)`.
+      inner_surrogate: what the inner step ascends; the correction belongs to the plain
+        score function.
+      outer_surrogate: what the outer step ascends.
+      outer_optimizer: an optax transformation, or a `TrustRegion` (the default).
+      correction_coeff: factor of the second term. 1 is unbiased, but its variance
+        grows with the number of pre-adaptation steps, all of whose scores it adds; 1/E
+        takes their mean over episodes, as much published code does; 0 is MAML.
+      discount: γ.
+      gae_lambda: λ of the advantages.
+      task_group_size: tasks whose gradients are computed under one `vmap`, one group
+        after the other; None for all at once (`metarl_jax.batching`).
+
+    Returns:
+      A `MetaAlgorithm`.
+
+    Raises:
+      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
+        or the policy has memory or does not fit the action space.
+    """
+    check_positive(
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+        task_group_size=task_group_size or num_tasks,
+    )
+    check_policy(tasks, policy, parallel_episodes=True)
+    if num_tasks % (task_group_size or num_tasks):
+        raise ValueError(
+            f"task_group_size must divide num_tasks; got {task_group_size} and "
+            f"{num_tasks}"
+        )
+    inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
+    outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
+    over_tasks = partial(map_tasks, group_size=task_group_size)
+
+    def init(key):
+        key_task, key_reset, key_params = jax.random.split(key, 3)
+        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        params = policy.init(key_params, policy.initial_memory(), obs)
+        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
+        return EMAMLState(agent, outer_loop.init(outer_optimizer, params))
+
+    weighting = {"discount": discount, "gae_lambda": gae_lambda}
+    prepare = partial(policy_gradient.prepare, **weighting)
+    act = partial(policy_gradient.act, policy)
+    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
+
+    adaptation_step = inner_loop.gradient_step(
+        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
+        inner_optimizer,
+    )
+
+    def adapt(key, agent, trajectories):
+        del key
+        return adaptation_step(agent, prepare(trajectories))
+
+    def step(key, state):
+        """One meta-training step."""
+        key_tasks, key_before, key_after = jax.random.split(key, 3)
+        agent = state.agent
+        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
+
+        def collect(key, agents):
+            """Acts in every task with its own agent."""
+            trajectories = rollout.collect_tasks(
+                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
+            )
+            return trajectories, jnp.mean(rollout.episode_returns(trajectories))
+
+        def adaptation_round(agents, key):
+            trajectories, mean_return = collect(key, agents)
+            batch = jax.vmap(prepare)(trajectories)
+            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
+
+        agents = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
+        )
+        agents, (before, returns_before) = jax.lax.scan(
+            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
+        )
+        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
+        trajectories, return_after = collect(key_after, agents)  # [N, E, T]
+
+        mask = trajectories.mask
+        advantage = jax.vmap(partial(policy_gradient.advantages, **weighting))(
+            trajectories
+        )
+        scale = 1 / (jnp.std(advantage, where=mask) + 1e-8)
+        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) * scale
+        after = Batch(
+            trajectories.obs,
+            trajectories.action,
+            trajectories.log_prob,
+            reward,
+            normalise(advantage, mask),
+            mask,
+        )
+        # The surrogate is a mean over steps, and so must be what weights the scores.
+        value = less_the_others(jnp.sum(reward, (1, 2), where=mask))
+        weight = correction_coeff * value / jnp.sum(mask, (1, 2))
+
+        def objective(params, before, after, weight):
+            start = agent._replace(params=params)
+            return exploration_objective(
+                policy, adaptation_step, outer_surrogate, start, before, after, weight
+            )
+
+        params, outer_state, info = outer_loop.update(
+            outer_optimizer,
+            state.outer_state,
+            agent.params,
+            objective,
+            act,
+            agents.params,
+            before,
+            after,
+            weight,
+            group_size=task_group_size,
+        )
+        new_state = EMAMLState(agent._replace(params=params), outer_state)
+        return new_state, EMAMLInfo(returns_before[0], return_after, *info)
+
+    return MetaAlgorithm(init, step, adapt, policy)

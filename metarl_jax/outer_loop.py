@@ -1,0 +1,112 @@
+"""The outer loop: one update of what adaptation starts from, through the adaptation."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import trust_region
+from metarl_jax.batching import mean_over_tasks
+from metarl_jax.policy_gradient import Batch
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import Params
+
+OuterOptimizer = optax.GradientTransformation | TrustRegion
+
+
+class OuterInfo(NamedTuple):
+    """What an outer update did. All `[]`."""
+
+    gradient_norm: jax.Array
+    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    skipped: jax.Array  # bool, the gradient was not finite and nothing has changed
+
+
+def init(optimizer: OuterOptimizer, params: Params) -> Any:
+    """Returns the optimiser's state; a trust region has none."""
+    return () if isinstance(optimizer, TrustRegion) else optimizer.init(params)
+
+
+def update(
+    optimizer: OuterOptimizer,
+    optimizer_state: Any,
+    params: Params,
+    objective: Callable[..., tuple[jax.Array, Params]],
+    act: Callable[[Params, Any], Any],
+    task_params: Params,
+    before: Batch,
+    after: Batch,
+    *others: Any,
+    group_size: int | None = None,
+) -> tuple[Params, Any, OuterInfo]:
+    """Ascends the mean over tasks of an objective that adapts.
+
+    By optax, or within a mean divergence of the *adapted* policies: its Fisher-vector
+    products differentiate through the adaptation and its line search adapts anew.
+
+    Args:
+      optimizer: an optax transformation or a `TrustRegion`.
+      optimizer_state: its state, from `init`.
+      params: what is learned, θ or any pytree of which adaptation makes θ'.
+      objective: `(params, before, after, *others) -> ([], θ')`, for one task: what is
+        ascended, and the policy parameters after adaptation on `before`.
+      act: `(θ', obs [E, T, ...]) -> Distribution [E·T]`.
+      task_params: θ' of each task, leaves `[N, ...]`: who collected `after`.
+      before: `[N, K, E, T, ...]`, the data of the inner steps.
+      after: `[N, E, T, ...]`, the data of the adapted policies.
+      *others: leaves `[N, ...]`, further arguments of the objective.
+      group_size: tasks under one `vmap` (`metarl_jax.batching`).
+
+    Returns:
+      The new parameters, the optimiser's new state and an `OuterInfo`.
+    """
+    mean_over = partial(mean_over_tasks, group_size=group_size)
+    ascended = jax.value_and_grad(lambda params, *data: objective(params, *data)[0])
+    value, gradient = mean_over(partial(ascended, params))(before, after, *others)
+
+    if isinstance(optimizer, TrustRegion):
+        strides = optimizer.episode_stride, optimizer.step_stride
+        fewer = jax.tree.map(lambda x: x[:, :, :: strides[0]], before)
+        measured = jax.tree.map(lambda x: x[:, :, :: strides[1]], after)
+
+        def product(vector):
+            def one_task(before, after, *others):
+                def distribution(params):
+                    return act(objective(params, before, after, *others)[1], after.obs)
+
+                return trust_region.fisher_vector_product(
+                    distribution, params, after.mask.reshape(-1), vector
+                )
+
+            return mean_over(one_task)(fewer, measured, *others)
+
+        def evaluate(params):
+            def one_task(old_params, before, after, *others):
+                value, new_params = objective(params, before, after, *others)
+                old = act(old_params, after.obs)
+                kl = old.kl(act(new_params, after.obs))
+                return value, jnp.mean(kl, where=after.mask.reshape(-1))
+
+            return mean_over(one_task)(task_params, before, after, *others)
+
+        new_params, info = trust_region.trust_region_step(
+            params, value, gradient, product, evaluate, optimizer
+        )
+        new_state, kl = optimizer_state, info.kl
+    else:
+        updates, new_state = optimizer.update(
+            optax.tree.scale(-1.0, gradient), optimizer_state, params
+        )
+        new_params, kl = optax.apply_updates(params, updates), jnp.zeros(())
+
+    gradient_norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(gradient_norm)
+    new_params, new_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (new_params, new_state),
+        (params, optimizer_state),
+    )
+    return new_params, new_state, OuterInfo(gradient_norm, kl, ~finite)
