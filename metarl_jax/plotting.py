@@ -192,16 +192,17 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_ylabel("mean return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     counts = {
-        f"{result['num_seeds']} seed{'s' * (result['num_seeds'] > 1)} × "
+        f", {result['num_seeds']} seed{'s' * (result['num_seeds'] > 1)} × "
         f"{result['num_tasks']} tasks × {result['num_episodes']} episodes"
         for result in evaluations.values()
     }
+    shared = counts.pop() if len(counts) == 1 else ""
     title = f"{next(iter(evaluations))}: held-out tasks" if alone else "Held-out tasks"
     axes.set_title(title, loc="left", pad=22)
     axes.text(
         0,
         1.02,
-        f"mean and 95 % interval, {' / '.join(sorted(counts))}",
+        f"mean and 95 % interval{shared}",
         transform=axes.transAxes,
         color=GREY,
         fontsize=9.5,

@@ -89,6 +89,10 @@ def evaluate_run(
     ):
         measured = jax.device_get(_measure(experiment, protocol)(keys, agents))
     (curve, references), paths = measured
+    # Traced dictionaries come back sorted; the floor comes first and oracles last.
+    oracles = experiment.tasks.oracles
+    floor = [name for name in reversed(references) if name not in oracles]
+    references = {name: references[name] for name in (*floor, *oracles)}
     record = restored.record
     result = {
         "experiment": config["experiment"],
