@@ -16,6 +16,7 @@ import pytest
 from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
 from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
 from metarl_jax.algorithms.promp import promp
+from metarl_jax.algorithms.reptile import reptile
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
@@ -317,3 +318,39 @@ def test_emaml_s_expected_gradient_is_exact_by_enumeration():
     np.testing.assert_allclose(total, 1.0, rtol=1e-12)
     assert error < 1e-10
     assert without > 0.03
+
+
+def test_reptile_moves_towards_the_mean_of_the_adapted_models(data):
+    """And with one inner step it is averaged SGD on the inner loss."""
+    for num_inner_steps, outer_lr in ((1, 1.0), (K, 0.4)):
+        algorithm = reptile(
+            TASKS,
+            POLICY,
+            num_tasks=N,
+            num_episodes=E,
+            num_inner_steps=num_inner_steps,
+            inner_optimizer=optax.sgd(INNER_LR),
+            outer_lr=outer_lr,
+            task_group_size=1,
+        )
+        new, info = jit(algorithm.step)(KEY, start(algorithm))
+        if num_inner_steps == 1:
+            rounds = [recorded_rounds[0] for recorded_rounds in data]
+
+            def mean_gain(params, rounds=rounds):
+                return sum(
+                    plain_mean(plain_log_prob(params, d) * a, d) / N
+                    for d, a, _ in rounds
+                )
+
+            expected = ascend(START, jit(jax.grad(mean_gain))(START), INNER_LR)
+        else:
+            adapted = [jit(plain_step)(r[K - 1][2], *r[K - 1][:2]) for r in data]
+            expected = jax.tree.map(
+                lambda p, *leaves: 0.6 * p + 0.4 * sum(leaves) / N, START, *adapted
+            )
+        assert_close(new.agent.params, expected, rtol=2e-3, atol=2e-5)
+        before = np.mean([np.sum(r[0][0].reward, axis=-1) for r in data])
+        np.testing.assert_allclose(info.return_before, before, rtol=1e-5)
+    after = np.mean([np.sum(r[K][0].reward, axis=-1) for r in data])
+    np.testing.assert_allclose(info.return_after, after, rtol=1e-5)
