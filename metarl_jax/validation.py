@@ -17,10 +17,20 @@ def check_positive(**counts: int) -> None:
 
 
 def check_above_zero(**sizes: float) -> None:
-    """Raises a `ValueError` that names the first size which is not above 0."""
+    """Raises a `ValueError` that names the first size not above 0 and finite."""
     for name, value in sizes.items():
-        if not value > 0:
+        if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be above 0; got {value}")
+
+
+def check_fraction(**fractions: float | jax.Array) -> None:
+    """Raises a `ValueError` that names the first number outside [0, 1].
+
+    Arrays, which may be traced, pass unread.
+    """
+    for name, value in fractions.items():
+        if isinstance(value, int | float) and not 0 <= value <= 1:
+            raise ValueError(f"{name} must be between 0 and 1; got {value}")
 
 
 def check_policy(

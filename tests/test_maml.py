@@ -287,6 +287,7 @@ def test_the_step_at_the_paper_s_size_fits_in_32_mb():
         ({"num_tasks": 0}, "num_tasks must be a whole number of at least 1; got 0"),
         ({"num_inner_steps": -1}, "num_inner_steps .* got -1"),
         ({"num_episodes": 2.5}, "num_episodes .* got 2.5"),
+        ({"discount": 1.5}, "discount must be between 0 and 1; got 1.5"),
         ({"num_tasks": 4, "task_group_size": 3}, "divide num_tasks; got 3 and 4"),
         ({"policy": MLPPolicy(num_actions=5)}, "continuous actions of shape .2,."),
         ({"policy": MLPPolicy(action_dim=3)}, "continuous actions of shape .2,."),

@@ -11,6 +11,7 @@ from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
+from metarl_jax.validation import check_above_zero
 
 
 @struct.dataclass(kw_only=True)
@@ -188,9 +189,11 @@ def point_navigation(
     }
     if reward not in rewards:
         raise ValueError(f"reward must be one of {list(rewards)}; got {reward!r}")
-    _check_lengths(action_scale=action_scale, max_step=max_step, goal_range=goal_range)
+    check_above_zero(
+        action_scale=action_scale, max_step=max_step, goal_range=goal_range
+    )
     if goal_tolerance is not None:
-        _check_lengths(goal_tolerance=goal_tolerance)
+        check_above_zero(goal_tolerance=goal_tolerance)
     env = PointNavigation(
         reward=rewards[reward],
         action_scale=action_scale,
@@ -255,7 +258,7 @@ def sparse_point_navigation(
             "num_heldout_goals must be at least 1 and leave a goal for meta-training; "
             f"got {num_heldout_goals} of {num_goals} goals"
         )
-    _check_lengths(
+    check_above_zero(
         goal_radius=goal_radius, action_scale=action_scale, max_step=max_step
     )
 
@@ -293,9 +296,3 @@ def sparse_point_navigation(
         horizon=horizon,
         oracles={"straight to goal": straight},
     )
-
-
-def _check_lengths(**lengths: float) -> None:
-    for name, value in lengths.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0; got {value}")

@@ -14,7 +14,7 @@ def point_nav_maml(
     horizon: int = 100,
     num_inner_steps: int = 1,
     inner_lr: float = 0.1,
-    inner_surrogate: options.SurrogateName = "score-function",
+    inner_surrogate: options.SurrogateName = "likelihood-ratio",
     first_order: bool = False,
     outer_optimizer: options.OuterOptimizerName = "trust-region",
     max_kl: float = 0.01,
@@ -22,7 +22,7 @@ def point_nav_maml(
     discount: float = 0.99,
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: options.ActivationName = "relu",
-    num_steps: int = 150,
+    num_steps: int = 175,
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 40,
@@ -32,6 +32,9 @@ def point_nav_maml(
 
     The reward is the negative distance to the goal and the policy's output is scaled by
     0.1 before it is clipped, as in the authors' code, which the published returns need.
+    The inner surrogate is the likelihood ratio, whose Hessian is closer to the exact
+    one than that of the authors' score function (`--inner-surrogate score-function`):
+    the curves after two and three steps are better for it, and go on improving.
 
     Args:
       num_tasks: tasks in a meta-training step.

@@ -12,7 +12,7 @@ def point_nav_maml_quick(
     horizon: int = 100,
     num_inner_steps: int = 1,
     inner_lr: float = 0.1,
-    inner_surrogate: options.SurrogateName = "score-function",
+    inner_surrogate: options.SurrogateName = "likelihood-ratio",
     first_order: bool = False,
     outer_optimizer: options.OuterOptimizerName = "trust-region",
     max_kl: float = 0.01,
