@@ -14,13 +14,17 @@ import optax
 import pytest
 
 from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
+from metarl_jax.algorithms.anil import anil, body, head
 from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
+from metarl_jax.algorithms.maml import maml
+from metarl_jax.algorithms.meta_sgd import Learned, meta_sgd
 from metarl_jax.algorithms.promp import promp
 from metarl_jax.algorithms.reptile import reptile
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policy_gradient import Batch
+from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent
 
 N, E, T, K = 2, 3, 5, 2
@@ -354,3 +358,100 @@ def test_reptile_moves_towards_the_mean_of_the_adapted_models(data):
         np.testing.assert_allclose(info.return_before, before, rtol=1e-5)
     after = np.mean([np.sum(r[K][0].reward, axis=-1) for r in data])
     np.testing.assert_allclose(info.return_after, after, rtol=1e-5)
+
+
+def build(algorithm, **kwargs):
+    kwargs = {"num_inner_steps": K, "task_group_size": 1, **kwargs}
+    return algorithm(TASKS, POLICY, num_tasks=N, num_episodes=E, **kwargs)
+
+
+def run_two_steps(algorithm):
+    """The states after one and two steps, and the last info."""
+    step = jit(algorithm.step)
+    first, _ = step(KEY, start(algorithm))
+    second, info = step(jax.random.key(8), first)
+    return first, second, info
+
+
+def test_meta_sgd_with_equal_rates_held_is_maml():
+    held = optax.partition(
+        {"moved": optax.sgd(0.3), "held": optax.set_to_zero()}, Learned("moved", "held")
+    )
+    mine = run_two_steps(build(meta_sgd, initial_rate=INNER_LR, outer_optimizer=held))
+    theirs = run_two_steps(
+        build(
+            maml,
+            inner_optimizer=optax.sgd(INNER_LR),
+            outer_optimizer=optax.sgd(0.3),
+        )
+    )
+    for a, b in zip(mine[:2], theirs[:2], strict=True):
+        assert_close(a.agent.params, b.agent.params, rtol=1e-4, atol=1e-6)
+    moved = optax.tree.sub(mine[1].agent.params, mine[0].agent.params)
+    assert optax.tree.norm(moved) > 1e-2
+    for rates in jax.tree.leaves(mine[1].agent.inner_state):
+        np.testing.assert_allclose(rates, INNER_LR, rtol=1e-6)
+
+
+def test_meta_sgd_learns_every_rate_by_its_own_gradient(data):
+    algorithm = build(meta_sgd, initial_rate=INNER_LR, outer_optimizer=optax.sgd(1.0))
+    new, info = jit(algorithm.step)(KEY, start(algorithm))
+
+    def objective(theta, rates):
+        total = 0.0
+        for rounds in data:
+            params = theta
+            for d, a, _ in rounds[:K]:
+                gain = lambda p, d=d, a=a: plain_mean(plain_log_prob(p, d) * a, d)  # noqa: E731
+                gradient = jax.grad(gain)(params)
+                params = jax.tree.map(
+                    lambda p, r, g: p + r * g, params, rates, gradient
+                )
+            d, a, _ = rounds[K]
+            total += plain_mean(plain_ratio(params, d) * a, d) / N
+        return total
+
+    rates = jax.tree.map(lambda x: jnp.full_like(x, INNER_LR), START)
+    expected = jit(jax.grad(objective, argnums=(0, 1)))(START, rates)
+    moved = (
+        optax.tree.sub(new.agent.params, START),
+        optax.tree.sub(new.agent.inner_state, rates),
+    )
+    assert_close(moved, expected, rtol=2e-3, atol=2e-5)
+    assert all(jnp.any(jnp.abs(x) > 1e-4) for x in jax.tree.leaves(expected))
+    np.testing.assert_allclose(info.mean_rate, INNER_LR, rtol=1e-5)
+
+
+def everything(path):
+    return True
+
+
+@pytest.mark.parametrize("adapts", [everything, head, body])
+def test_anil_holds_what_does_not_adapt_and_is_maml_where_nothing_is_held(adapts):
+    """Within a trust region, so that its products and line search are the same too."""
+    kwargs = {
+        "inner_optimizer": optax.sgd(INNER_LR, momentum=0.5),
+        "outer_optimizer": TrustRegion(step_stride=2, episode_stride=2),
+    }
+    algorithm = build(anil, adapts=adapts, **kwargs)
+    state = start(algorithm)
+    task = TASKS.sample(KEY)
+    _, trajectories = rollout.collect(
+        KEY, TASKS, POLICY, state.agent, task, num_episodes=E
+    )
+    adapted = jit(algorithm.adapt)(KEY, state.agent, trajectories).params
+    for path, leaf in jax.tree_util.tree_leaves_with_path(adapted):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        before = START
+        for entry in path:
+            before = before[entry.key]
+        assert jnp.all(leaf == before) != adapts(name), name
+    if adapts is not everything:
+        return
+    first, second, info = run_two_steps(algorithm)
+    expected = run_two_steps(build(maml, **kwargs))
+    for a, b in zip((first, second), expected, strict=False):
+        assert_close(a.agent.params, b.agent.params, rtol=1e-3, atol=1e-5)
+    assert optax.tree.norm(optax.tree.sub(second.agent.params, START)) > 1e-2
+    np.testing.assert_allclose(info.kl, expected[2].kl, rtol=1e-2)
+    assert 0 < info.kl <= 0.01
