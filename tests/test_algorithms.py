@@ -15,6 +15,7 @@ import pytest
 
 from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
 from metarl_jax.algorithms.anil import anil, body, head
+from metarl_jax.algorithms.cavia import cavia
 from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.meta_sgd import Learned, meta_sgd
@@ -82,34 +83,38 @@ def plain_normalised(advantage, mask):
     return jnp.where(mask, (advantage - mean) / jnp.sqrt(variance), 0.0)
 
 
-@pytest.fixture(scope="module")
-def data():
-    """What a meta-training step from `START` with `KEY` sees, `[N][K + 1]`.
+def record(initial, adapt, policy_params):
+    """What a meta-training step with `KEY` sees, `[N][K + 1]`.
 
-    Trajectories, normalised advantages and the parameters that acted; each task adapts
-    by plain ascent of log π A, whose gradient on fresh data is that of the ratio.
+    Trajectories, normalised advantages and what acted: `initial`, changed after each
+    round by `adapt`, an agent with the parameters `policy_params` makes of it.
     """
 
     @jit
-    def collect(key, params, task):
-        data = rollout.collect(key, TASKS, POLICY, Agent(params), task, num_episodes=E)[
-            1
-        ]
+    def collect(key, current, task):
+        agent = Agent(policy_params(current))
+        _, data = rollout.collect(key, TASKS, POLICY, agent, task, num_episodes=E)
         return data, plain_normalised(plain_advantage(data), data.mask)
 
-    adapt = jit(plain_step)
+    adapt = jit(adapt)
     key_tasks, key_before, key_after = jax.random.split(KEY, 3)
     round_keys = [*jax.random.split(key_before, K), key_after]
     rows = []
     for i in range(N):
         task = TASKS.sample(jax.random.split(key_tasks, N)[i])
-        params, rounds = START, []
+        current, rounds = initial, []
         for round_key in round_keys:
             key = jax.random.split(round_key, N)[i]
-            rounds.append((*collect(key, params, task), params))
-            params = adapt(params, *rounds[-1][:2])
+            rounds.append((*collect(key, current, task), current))
+            current = adapt(current, *rounds[-1][:2])
         rows.append(rounds)
     return rows
+
+
+@pytest.fixture(scope="module")
+def data():
+    """From `START`, by plain ascent of log π A (the ratio's gradient is the same)."""
+    return record(START, plain_step, lambda params: params)
 
 
 def start(algorithm):
@@ -147,7 +152,7 @@ def test_promp_s_epochs_equal_a_plain_loop(data):
         task_group_size=1,
     )
     state = start(algorithm)
-    new, info = jit(algorithm.step)(KEY, state)
+    new, _ = jit(algorithm.step)(KEY, state)
 
     def objective(theta):
         total, divergence, clipped = 0.0, 0.0, 0
@@ -455,3 +460,49 @@ def test_anil_holds_what_does_not_adapt_and_is_maml_where_nothing_is_held(adapts
     assert optax.tree.norm(optax.tree.sub(second.agent.params, START)) > 1e-2
     np.testing.assert_allclose(info.kl, expected[2].kl, rtol=1e-2)
     assert 0 < info.kl <= 0.01
+
+
+def test_cavia_s_step_equals_a_plain_loop_over_a_bias():
+    """W (o, φ) + b = W_o o + (W_φ φ + b): a context is a bias of the first layer."""
+    algorithm = build(
+        cavia,
+        context_size=3,
+        inner_optimizer=optax.sgd(5 * INNER_LR),
+        outer_optimizer=optax.sgd(1.0),
+        discount=0.99,
+    )
+    state = algorithm.init(jax.random.key(0))
+    new, _ = jit(algorithm.step)(KEY, state)
+
+    def merged(network, context):
+        first = network["params"]["hidden_0"]
+        kernel, bias = first["kernel"], first["bias"]
+        first = {"kernel": kernel[:2], "bias": bias + context @ kernel[2:]}
+        return {"params": {**network["params"], "hidden_0": first}}
+
+    def inner_step(network, context, d, a):
+        gain = lambda c: plain_mean(plain_log_prob(merged(network, c), d) * a, d)  # noqa: E731
+        return context + 5 * INNER_LR * jax.grad(gain)(context)
+
+    theta, nothing = state.agent.params["network"], jnp.zeros(3)
+    data = record(nothing, partial(inner_step, theta), partial(merged, theta))
+
+    def objective(network):
+        total = 0.0
+        for rounds in data:
+            context = nothing
+            for d, a, _ in rounds[:K]:
+                context = inner_step(network, context, d, a)
+            d, a, _ = rounds[K]
+            total += plain_mean(plain_ratio(merged(network, context), d) * a, d) / N
+        return total
+
+    moved = optax.tree.sub(new.agent.params["network"], theta)
+    assert_close(moved, jit(jax.grad(objective))(theta), rtol=2e-3, atol=2e-5)
+    assert jnp.all(jnp.abs(moved["params"]["hidden_0"]["kernel"]) > 1e-4)
+    # The context, and nothing else, moves in adaptation and starts at zero again.
+    assert not jnp.any(new.agent.params["context"])
+    trajectories = data[0][0][0]
+    adapted = jit(algorithm.adapt)(KEY, state.agent, trajectories).params
+    assert_close(adapted["network"], theta, rtol=0)
+    assert_close(adapted["context"], data[0][1][2], rtol=2e-3, atol=2e-5)

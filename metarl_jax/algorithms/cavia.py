@@ -1,0 +1,199 @@
+"""Fast context adaptation: only a small vector at the policy's input adapts.
+
+Maximises the return after adaptation,
+
+    I(θ) = E_task E_{D ~ π_θ,0} [ J(θ, φ') ],    φ' = 0 - α ∇_φ L(θ, φ; D) at φ = 0,
+
+over the network's parameters θ, which all tasks share; φ, the context, begins at zero
+on every task and is all that the inner step moves (Zintgraf et al. 2019, arXiv
+1810.03642). So what a task is takes few numbers, and the inner learning rate may be
+large without harm to θ.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
+from metarl_jax.batching import map_tasks
+from metarl_jax.policies.context import ContextPolicy
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.validation import check_policy, check_positive
+
+
+class CAVIAState(NamedTuple):
+    """What the next meta-training step needs.
+
+    The agent's `params` are `{"network": θ, "context": 0}`.
+    """
+
+    agent: Agent
+    outer_state: Any
+
+
+class CAVIAInfo(NamedTuple):
+    """What a person plots. All `[]`; returns are means over tasks and episodes."""
+
+    return_before: jax.Array
+    return_after: jax.Array
+    gradient_norm: jax.Array
+    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    skipped: jax.Array
+
+
+def _check_obs(tasks: TaskDistribution) -> None:
+    def reset(key):
+        return tasks.env.reset_env(key, tasks.sample(key))[0]
+
+    obs = jax.eval_shape(reset, jax.random.key(0))
+    if not isinstance(obs, jax.ShapeDtypeStruct) or not obs.shape:
+        raise ValueError(
+            "a context is appended to the last axis of the observation, which must be "
+            f"one array of at least one axis; {tasks.env.name} observes {obs}"
+        )
+
+
+def cavia(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int = 20,
+    num_episodes: int = 20,
+    num_inner_steps: int = 1,
+    context_size: int = 5,
+    inner_optimizer: optax.GradientTransformation | None = None,
+    inner_surrogate: surrogates.Surrogate = surrogates.score_function,
+    outer_surrogate: surrogates.Surrogate = surrogates.likelihood_ratio,
+    outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
+    discount: float | jax.Array = 0.95,
+    gae_lambda: float | jax.Array = 1.0,
+    task_group_size: int | None = None,
+) -> MetaAlgorithm:
+    """Builds CAVIA for a task distribution and a policy without memory.
+
+    The defaults are those of the authors' code for 2-D navigation.
+
+    Args:
+      tasks: the task distribution.
+      policy: how an agent acts that sees observation and context as one vector; the
+        algorithm's own `policy` is this one inside a `ContextPolicy`.
+      num_tasks: N, tasks in a meta-training step.
+      num_episodes: E, episodes of each task before each inner step and after the last.
+      num_inner_steps: K, inner steps in meta-training.
+      context_size: how long φ is.
+      inner_optimizer: turns the inner gradient into an update of φ; default
+        `optax.sgd(1.0)`.
+      inner_surrogate: what the inner step ascends.
+      outer_surrogate: what the outer step ascends.
+      outer_optimizer: an optax transformation of θ, or a `TrustRegion` (the paper's;
+        the default).
+      discount: γ.
+      gae_lambda: λ of the advantages.
+      task_group_size: tasks whose gradients are computed under one `vmap`, one group
+        after the other; None for all at once (`metarl_jax.batching`).
+
+    Returns:
+      A `MetaAlgorithm`.
+
+    Raises:
+      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
+        the policy has memory or does not fit the action space, or an observation is
+        not one array of at least one axis.
+    """
+    check_positive(
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+        context_size=context_size,
+        task_group_size=task_group_size or num_tasks,
+    )
+    _check_obs(tasks)
+    policy = ContextPolicy(policy, context_size)
+    check_policy(tasks, policy, parallel_episodes=True)
+    if num_tasks % (task_group_size or num_tasks):
+        raise ValueError(
+            f"task_group_size must divide num_tasks; got {task_group_size} and "
+            f"{num_tasks}"
+        )
+    inner_optimizer = optax.partition(
+        {
+            "adapted": optax.sgd(1.0) if inner_optimizer is None else inner_optimizer,
+            "shared": optax.set_to_zero(),
+        },
+        {"network": "shared", "context": "adapted"},
+    )
+    outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
+    over_tasks = partial(map_tasks, group_size=task_group_size)
+
+    def init(key):
+        key_task, key_reset, key_params = jax.random.split(key, 3)
+        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        params = policy.init(key_params, policy.initial_memory(), obs)
+        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
+        return CAVIAState(agent, outer_loop.init(outer_optimizer, params["network"]))
+
+    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
+    act = partial(policy_gradient.act, policy)
+    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
+
+    adaptation_step = inner_loop.gradient_step(
+        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
+        inner_optimizer,
+    )
+
+    def adapt(key, agent, trajectories):
+        del key
+        return adaptation_step(agent, prepare(trajectories))
+
+    def step(key, state):
+        """One meta-training step."""
+        key_tasks, key_before, key_after = jax.random.split(key, 3)
+        agent = state.agent
+        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
+
+        def collect(key, agents):
+            """Acts in every task with its own agent."""
+            trajectories = rollout.collect_tasks(
+                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
+            )
+            mean_return = jnp.mean(rollout.episode_returns(trajectories))
+            return jax.vmap(prepare)(trajectories), mean_return
+
+        def adaptation_round(agents, key):
+            batch, mean_return = collect(key, agents)
+            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
+
+        agents = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
+        )
+        agents, (before, returns_before) = jax.lax.scan(
+            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
+        )
+        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
+        after, return_after = collect(key_after, agents)  # [N, E, T]
+
+        def objective(network, before, after):
+            start = agent._replace(params={**agent.params, "network": network})
+            adapted = inner_loop.adapt(adaptation_step, start, before).params
+            return surrogate_mean(outer_surrogate, adapted, after), adapted
+
+        network, outer_state, info = outer_loop.update(
+            outer_optimizer,
+            state.outer_state,
+            agent.params["network"],
+            objective,
+            act,
+            agents.params,
+            before,
+            after,
+            group_size=task_group_size,
+        )
+        params = {**agent.params, "network": network}
+        new_state = CAVIAState(agent._replace(params=params), outer_state)
+        return new_state, CAVIAInfo(returns_before[0], return_after, *info)
+
+    return MetaAlgorithm(init, step, adapt, policy)
