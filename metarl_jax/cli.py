@@ -12,12 +12,13 @@ import io
 import itertools
 import os
 import re
+import shlex
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -129,9 +130,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return _fail(error, 1)
         except KeyboardInterrupt:
             _say("interrupted", file=sys.stderr)
-            # Without waiting for what the device and the compiler still do.
-            sys.stdout.flush()
-            os._exit(130)
+            _leave(130)
 
 
 def _train(args: list[str]) -> int:
@@ -166,16 +165,13 @@ def _train(args: list[str]) -> int:
     experiment = load_experiment(name)(**experiment_options)
 
     from metarl_jax import training
+    from metarl_jax.runs import interruption
 
     trained = training.train(
         experiment, name=name, options=experiment_options, **run_options
     )
     if not trained.finished:
-        if trained.state is None:
-            # The compiler cannot be stopped; nothing of it is needed any more.
-            sys.stdout.flush()
-            os._exit(0)
-        return 0
+        return _leave(0) if interruption.is_something_abandoned() else 0
     return _evaluate_and_draw(experiment, trained.run_dir)
 
 
@@ -219,7 +215,12 @@ def _evaluate_and_draw(experiment: Any, run_dir: Path, **settings: Any) -> int:
     from metarl_jax import plotting
     from metarl_jax.runs import evaluation
 
-    result = evaluation.evaluate_run(experiment, run_dir, **settings)
+    try:
+        result = evaluation.evaluate_run(experiment, run_dir, **settings)
+    except KeyboardInterrupt:
+        quoted = shlex.quote(str(run_dir))
+        _say(f"stopped; the run is saved: metarl-jax evaluate {quoted}")
+        _leave(0)
     figures = plotting.plot_run(run_dir)
     _say(_evaluation_table(result))
     _say(f"{run_dir}: {', '.join(path.name for path in figures)}")
@@ -470,6 +471,13 @@ def _fail(error: Exception, status: int) -> int:
     sentence = " ".join(str(error).split())
     _say(f"metarl-jax: error: {sentence}", file=sys.stderr)
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process without waiting for what the compiler or a device still does."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -134,7 +134,7 @@ def train(
 
         def open_manager(run_dir):
             manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
-            stack.callback(manager.close)
+            stack.callback(checkpoints.close, manager)
             return manager
 
         manager, restored, step = None, None, 0
@@ -216,7 +216,6 @@ def train(
             progress=progress,
             save=save,
         )
-        manager.wait_until_finished()
 
     if recorder.given_up is not None:
         member, at_step = recorder.given_up

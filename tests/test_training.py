@@ -122,9 +122,11 @@ def test_a_second_interrupt_is_immediate_and_compiling_can_be_left():
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-        start = time.perf_counter()
-        assert interruption.unless_stopped(stop, lambda: time.sleep(3)) is None
+        start, end = time.perf_counter(), threading.Event()
+        assert interruption.unless_stopped(stop, lambda: end.wait(10)) is None
         assert time.perf_counter() - start < 1
+        assert interruption.is_something_abandoned()
+        end.set()
     assert interruption.unless_stopped(threading.Event(), lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         interruption.unless_stopped(threading.Event(), lambda: 1 / 0)
@@ -209,7 +211,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(damage, whole, tm
     # What was saved anew in its place is whole.
     manager = checkpoints.open_manager(path / "checkpoints", read_only=True)
     restored = checkpoints.restore(manager, jax.eval_shape(lambda: whole.state))
-    manager.close()
+    checkpoints.close(manager)
     assert restored.step == 12
     assert_same_state(restored.state, whole.state)
 

@@ -76,13 +76,24 @@ def save(
         "sha256": _checksum(arrays),
     }
     record["record_sha256"] = _record_checksum(record)
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
-        ),
-        force=True,
-    )
+    with _quiet():
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+            ),
+            force=True,
+        )
+
+
+def close(manager: ocp.CheckpointManager) -> None:
+    """Waits for a save that is under way, and closes.
+
+    Raises:
+      Exception: whatever kept the save from ending.
+    """
+    with _quiet():
+        manager.close()
 
 
 def restore(manager: ocp.CheckpointManager, template: State) -> Restored | None:
@@ -249,7 +260,7 @@ def _warn_damaged(where: Path, error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what orbax says of a damaged checkpoint; we say it in one sentence.
+    """Silences what orbax logs beside the exceptions it raises.
 
     When one array cannot be read, orbax closes its event loop while others are still
     being read; each of those then prints a traceback from its own thread.

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from metarl_jax import evaluation
-from metarl_jax.runs import checkpoints, files, machine
+from metarl_jax.runs import checkpoints, files, interruption, machine
 from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
@@ -58,6 +58,7 @@ def evaluate_run(
     Raises:
       ValueError: if `run_dir` is no run, has no whole checkpoint or one of another
         shape, or a count is out of range.
+      KeyboardInterrupt: at SIGINT or SIGTERM; nothing is written then.
     """
     run_dir = Path(run_dir)
     config = files.read_config(run_dir)
@@ -87,7 +88,7 @@ def evaluate_run(
         f"evaluating on {protocol.num_tasks} held-out tasks, "
         f"{protocol.num_episodes} episodes each",
     ):
-        measured = jax.device_get(_measure(experiment, protocol)(keys, agents))
+        measured = _unless_interrupted(_measure(experiment, protocol), keys, agents)
     (curve, references), paths = measured
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
@@ -107,6 +108,7 @@ def evaluate_run(
         "evaluation_seed": seed,
         "evaluation_seconds": round(time.perf_counter() - start, 2),
         "return_mean_by_seed": np.mean(curve, axis=1),
+        "returns": np.round(curve.astype(float), 3),  # [S, N, K + 1]
         "training_steps": restored.step,
         "training_seconds": round(record["seconds"], 2),
         "compile_seconds": round(record["compile_seconds"], 2),
@@ -133,13 +135,25 @@ def _newest(
             template = state_template(experiment.algorithm, num_seeds)
             restored = checkpoints.restore(manager, template)
         finally:
-            manager.close()
+            checkpoints.close(manager)
     if restored is None:
         raise ValueError(
             f"{run_dir} has no checkpoint yet; a trained run is required (continue it "
             f"with: {files.resume_command(run_dir)})"
         )
     return restored
+
+
+def _unless_interrupted(function, *args: Any) -> Any:
+    """Runs a jitted function in such a way that signals are heard at once."""
+    with interruption.stop_on_signal() as stop:
+        compiled = interruption.unless_stopped(stop, function.lower(*args).compile)
+        if compiled is not None:
+            outputs = compiled(*args)
+            interruption.wait(outputs, stop)
+            if not stop.is_set():
+                return jax.device_get(outputs)
+    raise KeyboardInterrupt
 
 
 def _measure(experiment: Experiment, protocol: Evaluation):

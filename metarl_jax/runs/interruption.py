@@ -11,11 +11,18 @@ from typing import Any
 
 import jax
 
+_THREAD = "metarl_jax uninterruptible"
 
-def wait(outputs: Any) -> None:
-    """Waits for a program's outputs in naps, so that signals are heard."""
+
+def wait(outputs: Any, stop: threading.Event | None = None) -> None:
+    """Waits for a program's outputs in naps, so that signals are heard.
+
+    Args:
+      outputs: what a compiled program returned.
+      stop: ends the waiting.
+    """
     leaf, nap = jax.tree.leaves(outputs)[0], 2e-5
-    while not leaf.is_ready():
+    while not leaf.is_ready() and not (stop and stop.is_set()):
         time.sleep(nap)
         nap = min(1.2 * nap, 0.01)
 
@@ -34,11 +41,16 @@ def unless_stopped(stop: threading.Event, function: Callable[[], Any]) -> Any:
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=call, daemon=True).start()
+    threading.Thread(target=call, name=_THREAD, daemon=True).start()
     while not stop.is_set():
         with contextlib.suppress(TimeoutError):
             return result.result(timeout=0.1)
     return None
+
+
+def is_something_abandoned() -> bool:
+    """Tells whether a function that `unless_stopped` gave up on still runs."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
 
 
 @contextlib.contextmanager
@@ -55,7 +67,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
         # Not `print`, which must not be entered from a handler.
-        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+        os.write(2, b"\nstopping; Ctrl-C again stops at once\n")
 
     signals = signal.SIGINT, signal.SIGTERM
     previous = [signal.signal(number, handle) for number in signals]
