@@ -152,7 +152,7 @@ def test_promp_s_epochs_equal_a_plain_loop(data):
         task_group_size=1,
     )
     state = start(algorithm)
-    new, _ = jit(algorithm.step)(KEY, state)
+    new, info = jit(algorithm.step)(KEY, state)
 
     def objective(theta):
         total, divergence, clipped = 0.0, 0.0, 0
