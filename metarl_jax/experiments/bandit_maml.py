@@ -23,7 +23,7 @@ def bandit_maml(
     discount: float = 0.99,
     hidden_sizes: tuple[int, ...] = (32,),
     activation: options.ActivationName = "tanh",
-    num_steps: int = 200,
+    num_steps: int = 100,
     task_group_size: int | None = None,
     num_eval_tasks: int = 200,
     num_eval_episodes: int = 20,

@@ -9,11 +9,15 @@ from metarl_jax.training import Evaluation, Experiment
 
 def cartpole_maml(
     *,
+    force_mag: tuple[float, float] = (1.0, 20.0),
+    length: tuple[float, float] = (0.1, 2.0),
+    masspole: tuple[float, float] = (0.05, 2.0),
+    gravity: tuple[float, float] = (5.0, 20.0),
     num_tasks: int = 20,
     num_episodes: int = 10,
     horizon: int = 200,
     num_inner_steps: int = 1,
-    inner_lr: float = 0.1,
+    inner_lr: float = 0.5,
     inner_surrogate: options.SurrogateName = "likelihood-ratio",
     first_order: bool = False,
     outer_optimizer: options.OuterOptimizerName = "trust-region",
@@ -22,15 +26,21 @@ def cartpole_maml(
     discount: float = 0.99,
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "tanh",
-    num_steps: int = 60,
+    num_steps: int = 40,
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 10,
     num_adaptation_steps: int = 3,
 ) -> Experiment:
-    """Trains MAML to balance a pole of unknown force, length and mass.
+    """Trains MAML to balance a pole of unknown force, length, mass and weight.
+
+    The ranges are wide, because one policy balances the usual ones without adapting.
 
     Args:
+      force_mag: range of the push's force in newtons.
+      length: range of half the pole's length in metres.
+      masspole: range of the pole's mass in kilograms.
+      gravity: range of gravity in metres per second squared.
       num_tasks: tasks in a meta-training step.
       num_episodes: episodes of each task before and after adaptation.
       horizon: time limit of an episode in steps.
@@ -52,7 +62,13 @@ def cartpole_maml(
         step.
       num_adaptation_steps: adaptation steps in the evaluation.
     """
-    tasks = cartpole(horizon=horizon)
+    tasks = cartpole(
+        horizon=horizon,
+        force_mag=force_mag,
+        length=length,
+        masspole=masspole,
+        gravity=gravity,
+    )
     policy = mlp_policy(
         tasks,
         hidden_sizes=hidden_sizes,
