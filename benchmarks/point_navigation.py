@@ -50,7 +50,9 @@ def time_to_return(run_dir: Path) -> dict[str, float | None]:
 
 def main() -> None:
     """Runs the seeds and pools them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Reproduces Finn et al. 2017, Table 4."
+    )
     parser.add_argument("--experiment", default="point-nav-maml")
     parser.add_argument("--num-seeds", type=int, default=5)
     parser.add_argument("--output", type=Path)

@@ -34,13 +34,13 @@ from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments.options import group_size_for_device
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent
+from metarl_jax.types import Agent, Policy, TaskDistribution
 
 NUM_TASKS, NUM_EPISODES = 20, 20
 OUTPUT = Path(__file__).parent / "results" / "step_time.json"
 
 
-def problem(width: int, activation: str):
+def problem(width: int, activation: str) -> tuple[TaskDistribution, Policy]:
     """Makes the family and the policy of the published setting."""
     tasks = point_navigation()
     policy = mlp_policy(
@@ -156,7 +156,7 @@ def time_rollout(width: int, activation: str, repeats: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Times the compiled step.")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--activation", default="tanh", choices=["tanh", "relu"])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 100])

@@ -5,7 +5,7 @@ and divergence, so also on those of the parameters *before* an adaptation.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class TrustRegionInfo(NamedTuple):
 
 
 def fisher_vector_product(
-    distribution: Callable[[Params], optax.Params],
+    distribution: Callable[[Params], Any],
     params: Params,
     mask: jax.Array,
     vector: Params,
@@ -96,7 +96,7 @@ def conjugate_gradient(
     def iterate(_, carry):
         x, residual, direction, residual_norm = carry
         product_direction = product(direction)
-        curvature = optax.tree.vdot(direction, product_direction)
+        curvature = jnp.asarray(optax.tree.vdot(direction, product_direction))
         step = jnp.where(curvature > 0, residual_norm / curvature, 0.0)
         x = optax.tree.add_scale(x, step, direction)
         residual = optax.tree.add_scale(residual, -step, product_direction)

@@ -104,14 +104,13 @@ class Policy(Protocol):
     with any leading batch axes.
     """
 
-    def init(self, key: Key, memory: Memory, obs: Observation) -> Params:
+    def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:
         """Draws parameters, given an example of the inputs."""
         ...
 
-    def apply(
-        self, params: Params, memory: Memory, obs: Observation
-    ) -> tuple[Distribution, jax.Array, Memory]:
-        """Returns the distribution over actions, the value and the next memory."""
+    # A flax module's own `apply` is annotated to return anything.
+    def apply(self, params: Params, memory: Memory, obs: Observation, /) -> Any:
+        """Returns the `Distribution` over actions, the value and the next memory."""
         ...
 
     def initial_memory(self) -> Memory:

@@ -43,21 +43,16 @@ class MLPPolicy(nn.Module):
     @nn.compact
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory, unchanged."""
-        if (self.num_actions is None) == (self.action_dim is None):
-            raise ValueError(
-                "MLPPolicy needs exactly one of num_actions and action_dim; got "
-                f"num_actions={self.num_actions}, action_dim={self.action_dim}"
-            )
         batch_shape = obs.shape[: obs.ndim - self.obs_rank]
         x = obs.reshape(*batch_shape, -1).astype(jnp.float32)
         glorot = nn.initializers.xavier_uniform()
         for i, size in enumerate(self.hidden_sizes):
             x = nn.Dense(size, kernel_init=glorot, name=f"hidden_{i}")(x)
             x = self.activation(x)
-        if self.num_actions is not None:
+        if self.num_actions is not None and self.action_dim is None:
             logits = nn.Dense(self.num_actions, kernel_init=glorot, name="logits")(x)
             distribution = Categorical(logits)
-        else:
+        elif self.action_dim is not None and self.num_actions is None:
             mean = nn.Dense(self.action_dim, kernel_init=glorot, name="mean")(x)
             log_std = self.param(
                 "log_std",
@@ -66,6 +61,11 @@ class MLPPolicy(nn.Module):
             )
             log_std = jnp.maximum(log_std, self.min_log_std)
             distribution = DiagGaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+        else:
+            raise ValueError(
+                "MLPPolicy needs exactly one of num_actions and action_dim; got "
+                f"num_actions={self.num_actions}, action_dim={self.action_dim}"
+            )
         if self.value_head:
             value = nn.Dense(1, kernel_init=glorot, name="value")(x)[..., 0]
         else:
