@@ -142,7 +142,8 @@ def test_killed_in_the_middle_of_a_save_loses_only_what_came_after(tmp_path):
     )
     try:
         while process.poll() is None:
-            names = os.listdir(path / "checkpoints") if path.exists() else []
+            saved = path / "checkpoints"
+            names = os.listdir(saved) if saved.exists() else []
             complete = [int(name) for name in names if name.isdigit()]
             if complete and any("tmp" in name for name in names):
                 break
