@@ -17,13 +17,14 @@ from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
 from metarl_jax.algorithms.anil import anil, body, head
 from metarl_jax.algorithms.cavia import cavia
 from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
+from metarl_jax.algorithms.es_maml import antithetic_gradient, es_maml
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.meta_sgd import Learned, meta_sgd
 from metarl_jax.algorithms.promp import promp
 from metarl_jax.algorithms.reptile import reptile
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
 from metarl_jax.policy_gradient import Batch
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent
@@ -117,6 +118,11 @@ def data():
     return record(START, plain_step, lambda params: params)
 
 
+def build(algorithm, **kwargs):
+    kwargs = {"num_inner_steps": K, "task_group_size": 1, **kwargs}
+    return algorithm(TASKS, POLICY, num_tasks=N, num_episodes=E, **kwargs)
+
+
 def start(algorithm):
     state = algorithm.init(jax.random.key(0))
     return state._replace(agent=state.agent._replace(params=START))
@@ -138,21 +144,24 @@ def plain_ratio(params, data):
 
 def test_promp_s_epochs_equal_a_plain_loop(data):
     outer_lr, clip, eta, epochs = 0.5, 0.1, 0.3, 3
-    algorithm = promp(
-        TASKS,
-        POLICY,
-        num_tasks=N,
-        num_episodes=E,
-        num_inner_steps=K,
-        num_epochs=epochs,
-        inner_optimizer=optax.sgd(INNER_LR),
-        outer_optimizer=optax.sgd(outer_lr),
-        clip_range=clip,
-        kl_coeff=eta,
-        task_group_size=1,
+
+    def run(inner_lr, outer_lr, clip, eta):
+        algorithm = build(
+            promp,
+            num_epochs=epochs,
+            inner_optimizer=optax.sgd(inner_lr),
+            outer_optimizer=optax.sgd(outer_lr),
+            clip_range=clip,
+            kl_coeff=eta,
+        )
+        return algorithm.step(KEY, start(algorithm))
+
+    # One program for a sweep: the first member is checked, the second only differs.
+    settings = [jnp.array([x, 2 * x]) for x in (INNER_LR, outer_lr, clip, eta)]
+    states, infos = jit(jax.vmap(run))(*settings)
+    (new, info), (other, _) = (
+        jax.tree.map(lambda x, i=i: x[i], (states, infos)) for i in range(2)
     )
-    state = start(algorithm)
-    new, info = jit(algorithm.step)(KEY, state)
 
     def objective(theta):
         total, divergence, clipped = 0.0, 0.0, 0
@@ -179,15 +188,12 @@ def test_promp_s_epochs_equal_a_plain_loop(data):
     assert divergence > 1e-3
     assert_close(new.agent.params, params, rtol=2e-3, atol=2e-5)
     np.testing.assert_allclose(info.kl, divergence, rtol=2e-3)
+    assert optax.tree.norm(optax.tree.sub(new.agent.params, other.agent.params)) > 1e-2
 
 
 def test_emaml_s_step_equals_a_plain_loop(data):
-    algorithm = emaml(
-        TASKS,
-        POLICY,
-        num_tasks=N,
-        num_episodes=E,
-        num_inner_steps=K,
+    algorithm = build(
+        emaml,
         inner_optimizer=optax.sgd(INNER_LR),
         outer_optimizer=optax.sgd(1.0),
         correction_coeff=0.5,
@@ -332,15 +338,11 @@ def test_emaml_s_expected_gradient_is_exact_by_enumeration():
 def test_reptile_moves_towards_the_mean_of_the_adapted_models(data):
     """And with one inner step it is averaged SGD on the inner loss."""
     for num_inner_steps, outer_lr in ((1, 1.0), (K, 0.4)):
-        algorithm = reptile(
-            TASKS,
-            POLICY,
-            num_tasks=N,
-            num_episodes=E,
+        algorithm = build(
+            reptile,
             num_inner_steps=num_inner_steps,
             inner_optimizer=optax.sgd(INNER_LR),
             outer_lr=outer_lr,
-            task_group_size=1,
         )
         new, info = jit(algorithm.step)(KEY, start(algorithm))
         if num_inner_steps == 1:
@@ -363,11 +365,6 @@ def test_reptile_moves_towards_the_mean_of_the_adapted_models(data):
         np.testing.assert_allclose(info.return_before, before, rtol=1e-5)
     after = np.mean([np.sum(r[K][0].reward, axis=-1) for r in data])
     np.testing.assert_allclose(info.return_after, after, rtol=1e-5)
-
-
-def build(algorithm, **kwargs):
-    kwargs = {"num_inner_steps": K, "task_group_size": 1, **kwargs}
-    return algorithm(TASKS, POLICY, num_tasks=N, num_episodes=E, **kwargs)
 
 
 def run_two_steps(algorithm):
@@ -506,3 +503,149 @@ def test_cavia_s_step_equals_a_plain_loop_over_a_bias():
     adapted = jit(algorithm.adapt)(KEY, state.agent, trajectories).params
     assert_close(adapted["network"], theta, rtol=0)
     assert_close(adapted["context"], data[0][1][2], rtol=2e-3, atol=2e-5)
+
+
+def test_the_antithetic_estimate_converges_to_the_smoothed_gradient():
+    """E (x + σε)⁴ = x⁴ + 6σ²x² + 3σ⁴; a quadratic's gradient is not changed at all."""
+    sigma, num_pairs = 0.5, 2**17
+    x = {"a": jnp.array([0.7, -0.4]), "b": jnp.array(0.9)}
+    keys = jax.random.split(KEY, num_pairs)
+    quadratic = lambda x: jnp.sum((x["a"] - 1) ** 2) + x["a"][0] * x["b"]  # noqa: E731
+    quartic = lambda x: jnp.sum(x["a"] ** 4) + x["b"] ** 4  # noqa: E731
+    smoothed = jax.tree.map(lambda v: 4 * v**3 + 12 * sigma**2 * v, x)
+    for function, expected in (
+        (quadratic, jax.grad(quadratic)(x)),
+        (quartic, smoothed),
+    ):
+
+        def estimate(key, function=function):
+            return antithetic_gradient(
+                key, lambda x: (function(x), ()), x, sigma=sigma
+            )[0]
+
+        draws = jit(jax.vmap(estimate))(keys)
+        for draw, truth in zip(
+            jax.tree.leaves(draws), jax.tree.leaves(expected), strict=True
+        ):
+            error = jnp.std(draw, axis=0) / num_pairs**0.5
+            assert jnp.all(jnp.abs(jnp.mean(draw, axis=0) - truth) < 4 * error)
+            # Sharp enough to see the smoothing.
+            assert jnp.all(error < 0.05)
+
+
+def test_es_maml_ascends_the_difference_of_two_adapted_returns():
+    sigma = 0.5
+    algorithm = build(
+        es_maml,
+        inner_optimizer=optax.sgd(INNER_LR),
+        outer_optimizer=optax.sgd(1.0),
+        sigma=sigma,
+    )
+    new, info = jit(algorithm.step)(KEY, start(algorithm))
+
+    @jit
+    def collect(key, params, task):
+        data = rollout.collect(key, TASKS, POLICY, Agent(params), task, num_episodes=E)[
+            1
+        ]
+        return data, plain_normalised(plain_advantage(data), data.mask)
+
+    adapt = jit(plain_step)
+    key_tasks, key_noise, key_rounds = jax.random.split(KEY, 3)
+    total, returns_before = optax.tree.zeros_like(START), []
+    for i in range(N):
+        task = TASKS.sample(jax.random.split(key_tasks, N)[i])
+        key_before, key_after = jax.random.split(jax.random.split(key_rounds, N)[i])
+        round_keys = [*jax.random.split(key_before, K), key_after]
+        noise = optax.tree.random_like(jax.random.split(key_noise, N)[i], START)
+        for sign in (1, -1):
+            params = ascend(START, noise, sign * sigma)
+            for k, key in enumerate(round_keys):
+                data, advantage = collect(key, params, task)
+                mean_return = np.sum(data.reward) / E
+                if k == 0:
+                    returns_before.append(mean_return)
+                params = adapt(params, data, advantage)
+            total = ascend(total, noise, sign * mean_return / (2 * sigma * N))
+    moved = optax.tree.sub(new.agent.params, START)
+    assert optax.tree.norm(moved) > 1e-2
+    assert_close(moved, total, rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(info.return_before, np.mean(returns_before), rtol=1e-5)
+
+
+def adam(scale):
+    return optax.adam(0.05 * scale, eps_root=1e-8)
+
+
+SWEEPS = {
+    promp: lambda s: {"inner_optimizer": adam(s), "kl_coeff": 0.1 * s},
+    emaml: lambda s: {"inner_optimizer": adam(s), "correction_coeff": s},
+    reptile: lambda s: {"inner_optimizer": adam(1.0), "outer_lr": 0.2 * s},
+    meta_sgd: lambda s: {"initial_rate": 0.1 * s, "outer_optimizer": optax.adam(1e-2)},
+    anil: lambda s: {
+        "inner_optimizer": adam(s),
+        "outer_optimizer": TrustRegion(max_kl=0.01 * s, num_cg_iterations=3),
+    },
+    cavia: lambda s: {"inner_optimizer": adam(s), "outer_optimizer": adam(s)},
+    es_maml: lambda s: {"outer_optimizer": adam(s), "sigma": 0.1 * s},
+}
+
+
+@pytest.mark.parametrize("algorithm", SWEEPS, ids=lambda f: f.__name__)
+def test_scalars_are_swept_in_one_program_that_skips_what_is_not_finite(algorithm):
+    """With Adam inside, whose second derivatives must be finite too."""
+
+    def run(scale, discount):
+        built = build(algorithm, discount=discount, **SWEEPS[algorithm](scale))
+        state = built.init(jax.random.key(0))
+        new, info = built.step(KEY, state)
+        return new.agent.params, state.agent.params, new, info
+
+    # The last member's advantages are not finite.
+    scales, discounts = jnp.array([1.0, 2.0, 1.0]), jnp.array([0.99, 0.99, jnp.nan])
+    new, old, state, info = jit(jax.vmap(run))(scales, discounts)
+    np.testing.assert_array_equal(info.skipped, [False, False, True])
+    moved = optax.tree.sub(new, old)
+    norms = [
+        optax.tree.norm(jax.tree.map(lambda x, i=i: x[i], moved)) for i in range(3)
+    ]
+    assert norms[0] > 1e-4
+    assert norms[1] > 1e-4
+    assert norms[0] != norms[1]
+    assert norms[2] == 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def unknown(path):
+    return path == "params/unknown"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs", "message"),
+    [
+        (promp, {"clip_range": 0.0}, "clip_range must be above 0; got 0.0"),
+        (promp, {"kl_coeff": -1.0}, "kl_coeff must not be negative; got -1.0"),
+        (promp, {"num_epochs": 0}, "num_epochs .* got 0"),
+        (emaml, {"num_tasks": 4, "task_group_size": 3}, "num_tasks; got 3 and 4"),
+        (reptile, {"num_inner_steps": 0}, "num_inner_steps .* got 0"),
+        (meta_sgd, {"policy": MLPPolicy(num_actions=5)}, "continuous actions"),
+        (anil, {"adapts": unknown}, "params/hidden_0/bias.* it is of none"),
+        (cavia, {"context_size": 0}, "context_size .* got 0"),
+        (es_maml, {"sigma": 0.0}, "sigma must be above 0; got 0.0"),
+        (es_maml, {"num_tasks": 4, "task_group_size": 3}, "num_tasks; got 3 and 4"),
+    ],
+)
+def test_wrong_arguments_are_named_when_the_algorithm_is_built(
+    algorithm, kwargs, message
+):
+    kwargs = {"policy": POLICY, **kwargs}
+    with pytest.raises(ValueError, match=message):
+        algorithm(TASKS, **kwargs)
+
+
+def test_a_context_needs_an_observation_that_is_a_vector():
+    tasks = point_navigation(horizon=T)
+    reset = tasks.env.reset_env
+    tasks.env.reset_env = lambda key, task: ({"position": reset(key, task)[0]}, None)
+    with pytest.raises(ValueError, match=r"of at least one axis; .* observes"):
+        cavia(tasks, POLICY)
