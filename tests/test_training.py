@@ -140,19 +140,27 @@ def test_killed_in_the_middle_of_a_save_loses_only_what_came_after(tmp_path):
         env={**os.environ, "PYTHONPATH": str(repository)},
         stdout=subprocess.DEVNULL,
     )
+    saved = path / "checkpoints"
+
+    def saving_after_a_save():
+        names = os.listdir(saved) if saved.exists() else []
+        return any(map(str.isdigit, names)) and any("tmp" in name for name in names)
+
     try:
         while process.poll() is None:
-            saved = path / "checkpoints"
-            names = os.listdir(saved) if saved.exists() else []
-            complete = [int(name) for name in names if name.isdigit()]
-            if complete and any("tmp" in name for name in names):
-                break
+            if saving_after_a_save():
+                # Held still while we look again: the save may just have ended.
+                process.send_signal(signal.SIGSTOP)
+                if saving_after_a_save():
+                    break
+                process.send_signal(signal.SIGCONT)
             time.sleep(0.002)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    unfinished = [p for p in (path / "checkpoints").iterdir() if "tmp" in p.name]
+    unfinished = [p for p in saved.iterdir() if "tmp" in p.name]
+    complete = [int(p.name) for p in saved.iterdir() if p.name.isdigit()]
     # As a process killed while it wrote a line would leave it.
     with open(path / "metrics.jsonl", "a") as file:
         file.write('{"step": 99')
