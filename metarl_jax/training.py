@@ -173,6 +173,7 @@ def train(
             console.print(f"stopped; continue with: {files.resume_command(run_dir)}")
             return Trained(run_dir, restored.state if restored else None, step, False)
         compiled_step, compiled_init = compiled
+        machine.return_freed_memory()
 
         if restored is not None:
             console.print(f"{run_dir} continues after step {step}")

@@ -22,7 +22,7 @@ def point_nav_maml(
     discount: float = 0.99,
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: options.ActivationName = "relu",
-    num_steps: int = 175,
+    num_steps: int = 150,
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 40,

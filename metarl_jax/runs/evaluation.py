@@ -1,6 +1,7 @@
 """Evaluates a trained run on held-out tasks and records it in the run's directory."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,7 @@ def evaluate_run(
         f"evaluating on {protocol.num_tasks} held-out tasks, "
         f"{protocol.num_episodes} episodes each",
     ):
-        measured = _unless_interrupted(_measure(experiment, protocol), keys, agents)
-    (curve, references), paths = measured
+        curve, references, paths = _measure(experiment, protocol, keys, agents)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
     floor = [name for name in reversed(references) if name not in oracles]
@@ -145,9 +145,11 @@ def _newest(
 
 
 def _unless_interrupted(function, *args: Any) -> Any:
-    """Runs a jitted function in such a way that signals are heard at once."""
+    """Compiles and runs a function in such a way that signals are heard at once."""
     with interruption.stop_on_signal() as stop:
-        compiled = interruption.unless_stopped(stop, function.lower(*args).compile)
+        lowered = jax.jit(function).lower(*args)
+        compiled = interruption.unless_stopped(stop, lowered.compile)
+        machine.return_freed_memory()
         if compiled is not None:
             outputs = compiled(*args)
             interruption.wait(outputs, stop)
@@ -156,40 +158,47 @@ def _unless_interrupted(function, *args: Any) -> Any:
     raise KeyboardInterrupt
 
 
-def _measure(experiment: Experiment, protocol: Evaluation):
-    """Builds `(keys [S], agents [S]) -> ((curve, references), paths)`, compiled."""
+def _measure(
+    experiment: Experiment, protocol: Evaluation, keys: jax.Array, agents: Agent
+) -> tuple[np.ndarray, dict[str, np.ndarray], Any]:
+    """Measures the curve, the reference rows and the paths of all seeds `[S]`.
+
+    Each is a program of its own: compiling them one by one needs less memory.
+    """
     tasks, algorithm = experiment.tasks, experiment.algorithm
     # Tasks one by one stay in a CPU's cache; elsewhere all at once fill the device.
     group_size = 1 if jax.default_backend() == "cpu" else None
+    settings: Any = {**protocol._asdict(), "task_group_size": group_size}
 
-    def one_seed(inputs):
+    def curve(inputs):
         key, agent = inputs
-        settings: Any = {**protocol._asdict(), "task_group_size": group_size}
-        curve = evaluation.evaluate(
+        return evaluation.evaluate(
             key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
         )
-        return curve, evaluation.references(key, tasks, algorithm, agent, **settings)
 
-    def first_paths(goal, key, agent):
-        settings: Any = protocol._replace(
-            num_tasks=min(NUM_TASKS_DRAWN, protocol.num_tasks)
-        )._asdict()
+    def references(inputs):
+        key, agent = inputs
+        return evaluation.references(key, tasks, algorithm, agent, **settings)
+
+    def paths(goal, inputs):
+        key, agent = jax.tree.map(lambda leaf: leaf[0], inputs)
+        first = protocol._replace(num_tasks=min(NUM_TASKS_DRAWN, protocol.num_tasks))
         task_batch, trajectories = evaluation.adaptation_trajectories(
-            key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
+            key, tasks, algorithm.policy, algorithm.adapt, agent, **first._asdict()
         )
         few = jax.tree.map(lambda leaf: leaf[:, :, :NUM_PATHS_DRAWN], trajectories)
         return jax.vmap(goal)(task_batch), few
 
-    @jax.jit
-    def measure(keys: jax.Array, agents: Agent):
+    def over_seeds(function):
         # One seed after the other: the memory of one, and the device is full anyway.
-        curves = jax.lax.map(one_seed, (keys, agents))
-        if experiment.goal is None:
-            return curves, None
-        first = jax.tree.map(lambda leaf: leaf[0], (keys, agents))
-        return curves, first_paths(experiment.goal, *first)
+        return lambda inputs: jax.lax.map(function, inputs)
 
-    return measure
+    inputs, goal = (keys, agents), experiment.goal
+    return (
+        _unless_interrupted(over_seeds(curve), inputs),
+        _unless_interrupted(over_seeds(references), inputs),
+        None if goal is None else _unless_interrupted(partial(paths, goal), inputs),
+    )
 
 
 def _rows(returns: np.ndarray) -> dict[str, Any]:
