@@ -18,12 +18,12 @@ import optax
 
 from metarl_jax import (
     inner_loop,
+    outer_loop,
     policy_gradient,
     rollout,
     surrogates,
-    trust_region,
 )
-from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import check_fraction, check_policy, check_positive
@@ -108,16 +108,13 @@ def maml(
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)
-    mean_over = partial(mean_over_tasks, group_size=task_group_size)
 
     def init(key):
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
         agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        if isinstance(outer_optimizer, TrustRegion):
-            return MAMLState(agent, ())
-        return MAMLState(agent, outer_optimizer.init(params))
+        return MAMLState(agent, outer_loop.init(outer_optimizer, params))
 
     prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
     act = partial(policy_gradient.act, policy)
@@ -160,61 +157,23 @@ def maml(
         before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
         after, return_after = collect(key_after, agents)  # [N, E, T]
 
-        def adapted(params, before):
-            start = agent._replace(params=params)
-            return inner_loop.adapt(adaptation_step, start, before).params
-
         def objective(params, before, after):
-            params = adapted(params, before)
-            return surrogate_mean(outer_surrogate, params, after)
+            start = agent._replace(params=params)
+            params = inner_loop.adapt(adaptation_step, start, before).params
+            return surrogate_mean(outer_surrogate, params, after), params
 
-        value, gradient = mean_over(
-            lambda *data: jax.value_and_grad(objective)(agent.params, *data)
-        )(before, after)
-
-        if isinstance(outer_optimizer, TrustRegion):
-            strides = outer_optimizer.episode_stride, outer_optimizer.step_stride
-            fewer = jax.tree.map(lambda x: x[:, :, :: strides[0]], before)
-            measured = jax.tree.map(lambda x: x[:, :, :: strides[1]], after)
-
-            def product(vector):
-                return mean_over(
-                    lambda before, after: trust_region.fisher_vector_product(
-                        lambda params: act(adapted(params, before), after.obs),
-                        agent.params,
-                        after.mask.reshape(-1),
-                        vector,
-                    )
-                )(fewer, measured)
-
-            def evaluate(params):
-                def one_task(task_agent, before, after):
-                    new_params = adapted(params, before)
-                    old = act(task_agent.params, after.obs)
-                    kl = old.kl(act(new_params, after.obs))
-                    kl = jnp.mean(kl, where=after.mask.reshape(-1))
-                    return surrogate_mean(outer_surrogate, new_params, after), kl
-
-                return mean_over(one_task)(agents, before, after)
-
-            params, outer_info = trust_region.trust_region_step(
-                agent.params, value, gradient, product, evaluate, outer_optimizer
-            )
-            outer_state, kl = state.outer_state, outer_info.kl
-        else:
-            updates, outer_state = outer_optimizer.update(
-                optax.tree.scale(-1.0, gradient), state.outer_state, agent.params
-            )
-            params, kl = optax.apply_updates(agent.params, updates), jnp.zeros(())
-
-        gradient_norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(gradient_norm)
+        params, outer_state, info = outer_loop.update(
+            outer_optimizer,
+            state.outer_state,
+            agent.params,
+            objective,
+            act,
+            agents.params,
+            before,
+            after,
+            group_size=task_group_size,
+        )
         new_state = MAMLState(agent._replace(params=params), outer_state)
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
-        )
-        return new_state, MAMLInfo(
-            returns_before[0], return_after, gradient_norm, kl, ~finite
-        )
+        return new_state, MAMLInfo(returns_before[0], return_after, *info)
 
     return MetaAlgorithm(init, step, adapt, policy)
