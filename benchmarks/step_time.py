@@ -53,7 +53,7 @@ def time_step(outer: str, width: int, activation: str, repeats: int) -> dict:
     """Measures one configuration of the meta-training step."""
     tasks, policy = problem(width, activation)
     optimizer = {
-        "trust-region": TrustRegion(episode_stride=5, step_stride=10),
+        "trust-region": TrustRegion(before_strides=(2, 5), after_strides=(1, 10)),
         "adam": optax.adam(1e-3),
     }[outer]
     algorithm = maml(
@@ -158,7 +158,7 @@ def time_rollout(width: int, activation: str, repeats: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times the compiled step.")
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--activation", default="tanh", choices=["tanh", "relu"])
+    parser.add_argument("--activation", default="relu", choices=["relu", "tanh"])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 100])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one configuration, as JSON

@@ -68,9 +68,8 @@ def update(
     value, gradient = mean_over(partial(ascended, params))(before, after, *others)
 
     if isinstance(optimizer, TrustRegion):
-        strides = optimizer.episode_stride, optimizer.step_stride
-        fewer = jax.tree.map(lambda x: x[:, :, :: strides[0]], before)
-        measured = jax.tree.map(lambda x: x[:, :, :: strides[1]], after)
+        fewer = _every(optimizer.before_strides, before)
+        measured = _every(optimizer.after_strides, after)
 
         def product(vector):
             def one_task(before, after, *others):
@@ -110,3 +109,17 @@ def update(
         (params, optimizer_state),
     )
     return new_params, new_state, OuterInfo(gradient_norm, kl, ~finite)
+
+
+def _every(strides: tuple[int, int], batch: Batch) -> Batch:
+    """Takes every n-th episode and of it every m-th step of `[..., E, T]` data.
+
+    Beginning in the middle of a stride: the first step of an episode is the least
+    typical one.
+    """
+    *leading, num_episodes, horizon = batch.mask.shape
+    index = [slice(None)] * len(leading) + [
+        slice(min(stride // 2, size - 1), None, stride)
+        for stride, size in zip(strides, (num_episodes, horizon), strict=True)
+    ]
+    return jax.tree.map(lambda x: x[tuple(index)], batch)

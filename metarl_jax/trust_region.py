@@ -23,8 +23,10 @@ class TrustRegion(NamedTuple):
       damping: added to the diagonal of the Fisher matrix.
       backtrack_ratio: each further try of the line search is shorter by this factor.
       max_backtracks: tries before the update is given up.
-      episode_stride: Fisher-vector products adapt on every n-th episode.
-      step_stride: Fisher-vector products measure the divergence at every n-th step.
+      before_strides: (n, m): Fisher-vector products adapt on every m-th step of every
+        n-th episode. Surrogates that couple steps (DiCE) are exact for m = 1 alone.
+      after_strides: the same of where they measure the divergence. The line search uses
+        all of the data in any case.
     """
 
     max_kl: float | jax.Array = 0.01
@@ -32,8 +34,8 @@ class TrustRegion(NamedTuple):
     damping: float | jax.Array = 1e-5
     backtrack_ratio: float = 0.8
     max_backtracks: int = 15
-    episode_stride: int = 1
-    step_stride: int = 1
+    before_strides: tuple[int, int] = (1, 1)
+    after_strides: tuple[int, int] = (1, 1)
 
 
 class TrustRegionInfo(NamedTuple):

@@ -433,7 +433,7 @@ def test_anil_holds_what_does_not_adapt_and_is_maml_where_nothing_is_held(adapts
     """Within a trust region, so that its products and line search are the same too."""
     kwargs = {
         "inner_optimizer": optax.sgd(INNER_LR, momentum=0.5),
-        "outer_optimizer": TrustRegion(step_stride=2, episode_stride=2),
+        "outer_optimizer": TrustRegion(before_strides=(2, 2), after_strides=(1, 2)),
     }
     algorithm = build(anil, adapts=adapts, **kwargs)
     state = start(algorithm)

@@ -165,7 +165,9 @@ def test_a_task_adapts_alone_as_it_does_in_a_batch():
 
 
 def test_seeds_under_vmap_equal_single_runs_and_the_step_is_traced_once():
-    algorithm = build(outer_optimizer=TrustRegion(step_stride=2, episode_stride=2))
+    algorithm = build(
+        outer_optimizer=TrustRegion(before_strides=(2, 2), after_strides=(1, 2))
+    )
     keys = jax.random.split(jax.random.key(3), 2)
     init = jax.jit(algorithm.init)
     single = jax.jit(chex.assert_max_traces(algorithm.step, n=1))
@@ -274,7 +276,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_reported():
 def test_the_step_at_the_paper_s_size_fits_in_32_mb():
     tasks = point_navigation()
     policy = mlp_policy(tasks, hidden_sizes=(64, 64))
-    settings = TrustRegion(episode_stride=5, step_stride=10)
+    settings = TrustRegion(before_strides=(2, 5), after_strides=(1, 10))
     algorithm = maml(tasks, policy, outer_optimizer=settings, task_group_size=1)
     state = jax.eval_shape(algorithm.init, KEY)
     compiled = jax.jit(algorithm.step).lower(KEY, state).compile()

@@ -50,8 +50,8 @@ def outer_optimizer_named(
 ) -> optax.GradientTransformation | TrustRegion:
     """Returns the outer update of that name.
 
-    The trust region measures its metric on every fifth episode before and every tenth
-    step after adaptation; the line search uses all of them.
+    The trust region measures its metric on a tenth of the steps, before and after
+    adaptation; the line search uses all of them.
 
     Raises:
       ValueError: if a step size is not above 0.
@@ -59,7 +59,7 @@ def outer_optimizer_named(
     check_above_zero(max_kl=max_kl, outer_lr=outer_lr)
     if name == "adam":
         return optax.adam(outer_lr)
-    return TrustRegion(max_kl=max_kl, episode_stride=5, step_stride=10)
+    return TrustRegion(max_kl=max_kl, before_strides=(2, 5), after_strides=(1, 10))
 
 
 def group_size_for_device(task_group_size: int | None, num_tasks: int) -> int | None:
