@@ -8,3 +8,5 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "metarl_jax" / "xla")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# The notebooks run at a size that only shows that every cell works.
+os.environ.setdefault("METARL_JAX_SMOKE", "1")
