@@ -110,14 +110,14 @@ def time_rollout(width: int, activation: str, repeats: int) -> dict:
     batch = jax.vmap(tasks.sample)(jax.random.split(key, NUM_TASKS))
     params = policy.init(key, (), jnp.zeros(2))
 
+    copies = jax.tree.map(lambda x: jnp.repeat(x, NUM_EPISODES, axis=0), batch)
+
     def collect(key, params):
         return jax.vmap(
-            lambda key, task: rollout.collect(
-                key, tasks, policy, Agent(params), task, num_episodes=NUM_EPISODES
-            )[1]
-        )(jax.random.split(key, NUM_TASKS), batch)
-
-    copies = jax.tree.map(lambda x: jnp.repeat(x, NUM_EPISODES, axis=0), batch)
+            lambda key, task: rollout.episode(key, tasks, policy, Agent(params), task)[
+                1
+            ]
+        )(jax.random.split(key, NUM_TASKS * NUM_EPISODES), copies)
 
     def bare(key, params):
         obs, state = jax.vmap(env.reset_env)(
