@@ -1,4 +1,4 @@
-"""Acting in an environment. The only place where gradients stop."""
+"""Acting in an environment. The only place where experience becomes constant data."""
 
 import jax
 import jax.numpy as jnp
