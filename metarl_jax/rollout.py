@@ -3,7 +3,32 @@
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.types import Agent, Key, Policy, Task, TaskDistribution, Trajectory
+from metarl_jax.types import (
+    Agent,
+    Key,
+    Memory,
+    Policy,
+    Task,
+    TaskDistribution,
+    Trajectory,
+)
+
+
+def remember(policy: Policy, memory: Memory, transition: Trajectory) -> Memory:
+    """Shows a policy what came of its action, if it wants to see it.
+
+    Args:
+      policy: one with a method `observe(memory, transition) -> memory`; others keep
+        their memory as it is.
+      memory: as `policy.apply` returned it.
+      transition: the step that was taken, with its reward and how it ended: a
+        `Trajectory` without a time axis.
+
+    Returns:
+      The memory that the next action starts from, in the next episode of the trial too.
+    """
+    observe = getattr(policy, "observe", None)
+    return memory if observe is None else observe(memory, transition)
 
 
 def episode(
@@ -49,10 +74,10 @@ def episode(
         )
         terminated = jnp.asarray(terminated, bool)
         time_limit = (t == horizon - 1) | env.is_truncated(next_env_state, task)
-        next_env_state, next_obs, next_memory = jax.tree.map(
+        next_env_state, next_obs = jax.tree.map(
             lambda new, old: jnp.where(alive, new, old),
-            (next_env_state, next_obs, next_memory),
-            (env_state, obs, memory),
+            (next_env_state, next_obs),
+            (env_state, obs),
         )
         transition = Trajectory(
             obs=obs,
@@ -63,6 +88,11 @@ def episode(
             terminated=alive & terminated,
             truncated=alive & time_limit & ~terminated,
             mask=alive,
+        )
+        next_memory = jax.tree.map(
+            lambda new, old: jnp.where(alive, new, old),
+            remember(policy, next_memory, transition),
+            memory,
         )
         alive = alive & ~(terminated | time_limit)
         return (next_env_state, next_obs, next_memory, alive), transition

@@ -101,7 +101,10 @@ class Policy(Protocol):
     """How an agent acts; any flax Linen module of this shape conforms.
 
     A policy without memory returns `()` from `initial_memory` and accepts observations
-    with any leading batch axes.
+    with any leading batch axes. One that learns while it acts may also have a method
+    `observe(memory, transition) -> memory`, called after every step with what came of
+    the action (`metarl_jax.rollout.remember`): so the last reward of an episode reaches
+    it before the next one begins.
     """
 
     def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:

@@ -114,6 +114,38 @@ def test_ends_masks_and_memory_across_episodes():
     assert not both.truncated.any()
 
 
+class Witness(Remembering):
+    """A policy that sums the rewards it has seen, and counts episode ends."""
+
+    def initial_memory(self):
+        return {"steps": jnp.zeros(()), "reward": jnp.zeros(()), "ends": jnp.zeros(())}
+
+    def apply(self, params, memory, obs):
+        distribution, value, steps = super().apply(params, memory["steps"], obs)
+        return distribution, value, {**memory, "steps": steps}
+
+    def observe(self, memory, transition):
+        return {
+            "steps": memory["steps"],
+            "reward": memory["reward"] + transition.reward,
+            "ends": memory["ends"] + (transition.terminated | transition.truncated),
+        }
+
+
+@pytest.mark.parametrize("length", [3, 100])
+def test_a_policy_sees_every_reward_and_how_each_episode_ended(length):
+    policy = Witness()
+    agent = Agent(policy.init(jax.random.key(0), (), None), policy.initial_memory())
+    task = CountdownParams(length=length, max_steps_in_episode=HORIZON)
+    agent, data = jax.jit(
+        lambda key: rollout.collect(key, family(), policy, agent, task, num_episodes=3)
+    )(jax.random.key(0))
+    # The last reward of every episode is among them; what follows its end is not.
+    np.testing.assert_allclose(agent.memory["reward"], jnp.sum(data.reward), rtol=1e-6)
+    assert agent.memory["ends"] == 3
+    assert agent.memory["steps"] == jnp.sum(data.mask)
+
+
 def test_no_gradient_passes_through_a_differentiable_environment():
     def total_reward(params):
         return jnp.sum(act(jax.random.key(1), 4, params=params)[1].reward)
