@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from metarl_jax import returns
 from metarl_jax.surrogates import Surrogate
-from metarl_jax.types import Distribution, Params, Policy, Trajectory
+from metarl_jax.types import Distribution, Key, Params, Policy, Trajectory
 
 
 class Batch(NamedTuple):
@@ -126,3 +127,62 @@ def surrogate_mean(
         batch.mask,
     )
     return jnp.sum(total) / jnp.maximum(jnp.sum(batch.mask), 1)
+
+
+def ascend_in_epochs(
+    key: Key,
+    policy: Policy,
+    surrogate: Surrogate,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    optimizer_state: Any,
+    batch: Batch,
+    *,
+    num_epochs: int,
+    num_minibatches: int,
+) -> tuple[Params, Any]:
+    """Ascends a surrogate by several epochs of minibatches of the same steps.
+
+    The update of PPO (Schulman et al. 2017, arXiv 1707.06347, algorithm 1) where the
+    surrogate is `surrogates.clipped`. With one epoch of one minibatch it is a single
+    step on `surrogate_mean`.
+
+    Args:
+      key: shuffles the steps.
+      policy: how the agent acts.
+      surrogate: one that treats each step by itself, as the clipped surrogate and the
+        likelihood ratio do: a minibatch is made of steps of many episodes.
+      optimizer: any optax transformation.
+      params: θ.
+      optimizer_state: its state.
+      batch: `[E, T, ...]`.
+      num_epochs: times that every step is used.
+      num_minibatches: M, updates in an epoch; at most E T.
+
+    Returns:
+      The new parameters and the optimiser's new state.
+    """
+    steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    size = steps.mask.shape[0] // num_minibatches
+
+    def loss(params, minibatch):
+        rows = jax.tree.map(lambda x: x[None], minibatch)
+        return -surrogate_mean(policy, surrogate, params, rows)
+
+    def update(carry, minibatch):
+        params, state = carry
+        gradient = jax.grad(loss)(params, minibatch)
+        updates, state = optimizer.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    def epoch(carry, key):
+        # Valid steps first, in a random order, and then dealt out like cards: each
+        # minibatch gets its share of them however short the episodes were.
+        uniform = jax.random.uniform(key, steps.mask.shape)
+        order = jnp.argsort(jnp.where(steps.mask, uniform, 2.0))
+        dealt = order[: size * num_minibatches].reshape(size, num_minibatches).T
+        minibatches = jax.tree.map(lambda x: x[dealt], steps)
+        return jax.lax.scan(update, carry, minibatches)[0], None
+
+    carry = params, optimizer_state
+    return jax.lax.scan(epoch, carry, jax.random.split(key, num_epochs))[0]

@@ -6,6 +6,7 @@ linear baseline are the library's, which have tests of their own.
 
 import itertools
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_o
 from metarl_jax.algorithms.es_maml import antithetic_gradient, es_maml
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.meta_sgd import Learned, meta_sgd
+from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.algorithms.promp import promp
 from metarl_jax.algorithms.reptile import reptile
 from metarl_jax.distributions import Categorical
@@ -367,6 +369,108 @@ def test_reptile_moves_towards_the_mean_of_the_adapted_models(data):
     np.testing.assert_allclose(info.return_after, after, rtol=1e-5)
 
 
+class LinearScore:
+    """A policy whose log-probability is θ · o a, so that its score never changes."""
+
+    def initial_memory(self):
+        return ()
+
+    def apply(self, params, memory, obs):
+        score = SimpleNamespace(log_prob=lambda action: obs @ params * action)
+        return score, jnp.zeros(obs.shape[:-1]), memory
+
+
+def test_every_valid_step_counts_alike_in_every_epoch_of_minibatches():
+    """Episodes of 5, 1 and 2 steps dealt into two minibatches of four."""
+    keys = jax.random.split(KEY, 3)
+    obs = jax.random.normal(keys[0], (E, T, 2))
+    action, advantage = jax.random.normal(keys[1], (2, E, T))
+    mask = jnp.arange(T) < jnp.array([[5], [1], [2]])
+    poisoned = jnp.where(mask, advantage, jnp.nan)
+    batch = Batch(obs, action, jnp.zeros((E, T)), poisoned, poisoned, mask)
+    epochs = partial(
+        policy_gradient.ascend_in_epochs,
+        policy=LinearScore(),
+        surrogate=surrogates.score_function,
+        optimizer=optax.sgd(0.1),
+        params=jnp.zeros(2),
+        optimizer_state=optax.sgd(0.1).init(jnp.zeros(2)),
+        batch=batch,
+        num_epochs=3,
+        num_minibatches=2,
+    )
+    moved, _ = jit(epochs)(keys[2])
+    valid = np.asarray(mask)
+    scores = np.asarray(obs)[valid] * np.asarray(action * advantage)[valid][:, None]
+    np.testing.assert_allclose(moved, 0.1 * 3 * 2 * scores.mean(axis=0), rtol=1e-5)
+    # The same steps in other company: Adam's moments tell who came with whom.
+    adam_epochs = partial(
+        epochs, optimizer=adam(2), optimizer_state=adam(2).init(jnp.zeros(2))
+    )
+    first, second = jit(jax.vmap(adam_epochs))(keys[:2])[0]
+    assert jnp.any(first != second)
+
+
+def test_pretraining_equals_a_plain_loop_on_all_tasks_at_once():
+    outer_lr, clip, epochs = 0.5, 0.1, 3
+    algorithm = pretraining(
+        TASKS,
+        POLICY,
+        num_tasks=N,
+        num_episodes=E,
+        num_epochs=epochs,
+        num_minibatches=1,
+        outer_optimizer=optax.sgd(outer_lr),
+        num_inner_epochs=1,
+        num_inner_minibatches=1,
+        inner_optimizer=optax.sgd(INNER_LR),
+        clip_range=clip,
+        gae_lambda=1.0,
+    )
+    state = start(algorithm)
+    new, info = jit(algorithm.step)(KEY, state)
+
+    @jit
+    def collect(key, task):
+        agent = Agent(START)
+        data = rollout.collect(key, TASKS, POLICY, agent, task, num_episodes=E)[1]
+        return data, plain_normalised(plain_advantage(data), data.mask)
+
+    key_tasks, key_collect, _ = jax.random.split(KEY, 3)
+    rounds = [
+        collect(key, TASKS.sample(key_task))
+        for key, key_task in zip(
+            jax.random.split(key_collect, N),
+            jax.random.split(key_tasks, N),
+            strict=True,
+        )
+    ]
+    num_valid = sum(jnp.sum(d.mask) for d, _ in rounds)
+
+    def objective(params):
+        total, clipped = 0.0, 0
+        for d, a in rounds:
+            rho = plain_ratio(params, d)
+            kept = jnp.minimum(rho * a, jnp.clip(rho, 1 - clip, 1 + clip) * a)
+            total += jnp.sum(jnp.where(d.mask, kept, 0.0)) / num_valid
+            clipped += jnp.sum(d.mask & (kept < rho * a))
+        return total, clipped
+
+    params = START
+    gradient = jit(jax.grad(objective, has_aux=True))
+    for _ in range(epochs):
+        g, clipped = gradient(params)
+        params = ascend(params, g, outer_lr)
+    assert clipped >= 3
+    assert_close(new.agent.params, params, rtol=2e-3, atol=2e-5)
+    mean_return = np.mean([np.sum(d.reward, axis=-1) for d, _ in rounds])
+    np.testing.assert_allclose(info.return_before, mean_return, rtol=1e-5)
+    # One epoch of one minibatch of the inner step is the step of policy gradients.
+    adapted = jit(algorithm.adapt)(KEY, state.agent, rounds[0][0])
+    expected = jit(plain_step)(START, *rounds[0])
+    assert_close(adapted.params, expected, rtol=2e-3, atol=2e-5)
+
+
 def run_two_steps(algorithm):
     """The states after one and two steps, and the last info."""
     step = jit(algorithm.step)
@@ -588,6 +692,7 @@ SWEEPS = {
     },
     cavia: lambda s: {"inner_optimizer": adam(s), "outer_optimizer": adam(s)},
     es_maml: lambda s: {"outer_optimizer": adam(s), "sigma": 0.1 * s},
+    pretraining: lambda s: {"outer_optimizer": adam(s), "clip_range": 0.1 * s},
 }
 
 
@@ -595,8 +700,14 @@ SWEEPS = {
 def test_scalars_are_swept_in_one_program_that_skips_what_is_not_finite(algorithm):
     """With Adam inside, whose second derivatives must be finite too."""
 
+    kwargs = {"num_tasks": N, "num_episodes": E}
+    if algorithm is not pretraining:
+        kwargs |= {"num_inner_steps": K, "task_group_size": 1}
+
     def run(scale, discount):
-        built = build(algorithm, discount=discount, **SWEEPS[algorithm](scale))
+        built = algorithm(
+            TASKS, POLICY, discount=discount, **kwargs, **SWEEPS[algorithm](scale)
+        )
         state = built.init(jax.random.key(0))
         new, info = built.step(KEY, state)
         return new.agent.params, state.agent.params, new, info
@@ -631,6 +742,12 @@ def unknown(path):
         (meta_sgd, {"policy": MLPPolicy(num_actions=5)}, "continuous actions"),
         (anil, {"adapts": unknown}, "params/hidden_0/bias.* it is of none"),
         (cavia, {"context_size": 0}, "context_size .* got 0"),
+        (pretraining, {"discount": 1.5}, "discount must be between 0 and 1; got 1.5"),
+        (
+            pretraining,
+            {"num_episodes": 2, "num_inner_minibatches": 11},
+            "num_inner_minibatches must be at most the 10 steps; got 11",
+        ),
         (es_maml, {"sigma": 0.0}, "sigma must be above 0; got 0.0"),
         (es_maml, {"num_tasks": 4, "task_group_size": 3}, "num_tasks; got 3 and 4"),
     ],

@@ -17,6 +17,7 @@ from gymnax.environments.spaces import Discrete
 from metarl_jax import rollout
 from metarl_jax.distributions import Categorical, DiagGaussian
 from metarl_jax.envs import bandit, classic_control, grid_navigation, point_navigation
+from metarl_jax.envs.conditioned import task_conditioned
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.envs.tabular_mdp import tabular_mdp, value_iteration
 from metarl_jax.strategies.gittins import gittins_indices
@@ -207,6 +208,27 @@ def test_an_auto_reset_keeps_the_task():
         reward, -np.linalg.norm(position - task.goal, axis=-1), rtol=1e-6
     )
     np.testing.assert_array_equal(np.flatnonzero(truncated), [4, 9, 14])
+
+
+def test_a_shown_task_follows_an_observation_that_is_otherwise_the_same():
+    tasks = point_navigation.point_navigation(horizon=4)
+    shown = task_conditioned(tasks)
+    task = tasks.sample(jax.random.key(0))
+    key, action = jax.random.key(1), jnp.array([0.5, -2.0])
+    for family in (tasks, shown):
+        obs, state = family.env.reset_env(key, task)
+        next_obs, *rest = family.env.step_env(key, state, action, task)
+        if family is tasks:
+            expected = (obs, next_obs, rest[1:3])
+    for seen, hidden in zip((obs, next_obs), expected, strict=False):
+        np.testing.assert_array_equal(seen, [*hidden, *task.goal])
+    np.testing.assert_array_equal(rest[1:3], expected[2])
+    assert shown.env.observation_space(task).shape == (4,)
+
+    only_x = task_conditioned(tasks, lambda task: task.goal[:1])
+    assert only_x.env.reset_env(key, task)[0].shape == (3,)
+    with pytest.raises(ValueError, match="features must make a vector"):
+        task_conditioned(tasks, lambda task: task.goal[0])
 
 
 # Point navigation
