@@ -1,0 +1,261 @@
+"""Compares every gradient-based method on 2-D navigation with the same budget.
+
+    python benchmarks/comparison.py
+
+Trains `point-nav` with each method, five seeds in one compiled program, and evaluates
+them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 12 million
+environment steps a seed. Every method runs in a process of its own, one after the
+other, so that its time and its peak memory are its own. Methods already recorded with
+the same settings are not run again. Writes JSON, draws `docs/comparison.png` and
+prints a markdown table.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from measuring import hardware, write
+
+from metarl_jax.evaluation import interquartile_mean, summarise
+from metarl_jax.experiments.point_nav import METHODS, MethodName
+from metarl_jax.plotting import GREY, PALETTE, STYLE
+
+ROOT = Path(__file__).parent.parent
+RECORD = Path(__file__).parent / "results" / "comparison.json"
+FIGURE = ROOT / "docs" / "comparison.png"
+REFERENCE = "maml"
+SCRATCH = "from scratch"
+GROUPS = {
+    "derivatives through adaptation": [
+        "maml",
+        "maml-dice",
+        "emaml",
+        "promp",
+        "maml-ppo",
+    ],
+    "of step sizes, or of a part of the network": [
+        "meta-sgd",
+        "anil",
+        "boil",
+        "cavia",
+    ],
+    "no second derivatives": [
+        "fomaml",
+        "reptile",
+        "es-maml",
+        "pretraining",
+        "task-shown",
+    ],
+}
+NAMES = {
+    "maml": "MAML",
+    "maml-dice": "MAML, Loaded DiCE",
+    "maml-ppo": "MAML, PPO outer step",
+    "fomaml": "FOMAML",
+    "promp": "ProMP",
+    "emaml": "E-MAML",
+    "meta-sgd": "Meta-SGD",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "cavia": "CAVIA",
+    "reptile": "Reptile",
+    "es-maml": "ES-MAML",
+    "pretraining": "pretrained, fine-tuned",
+    "task-shown": "told the goal",
+    SCRATCH: "PPO from scratch",
+}
+# Metrics of so many environment steps (in rounds of one seed) are averaged.
+SMOOTHED_ROUNDS = 12
+
+
+def run(method: str, num_seeds: int, options: list[str]) -> dict:
+    """Trains and evaluates one method as a user would, and reads its records."""
+    with tempfile.TemporaryDirectory() as directory:
+        run_dir = Path(directory) / method
+        command = [sys.executable, "-m", "metarl_jax.cli", "train", "point-nav"]
+        command += ["--method", method, "--num-seeds", str(num_seeds)]
+        command += ["--output-dir", str(run_dir), *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        evaluation = json.loads((run_dir / "evaluation.json").read_text())
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        config = json.loads((run_dir / "config.json").read_text())
+    metrics = [json.loads(line) for line in lines]
+    settings = config["options"]
+    rounds = METHODS[method].rounds  # type: ignore
+    steps = settings["num_tasks"] * settings["num_episodes"] * settings["horizon"]
+    after = np.array([row["seeds"]["return_after"] for row in metrics], float)  # [n, S]
+    width = max(1, round(SMOOTHED_ROUNDS / rounds))
+    kernel = np.ones(width) / width
+    smoothed = np.stack([np.convolve(x, kernel, "valid") for x in after.T], axis=-1)
+    # A few dozen points are all that can be seen of a curve.
+    kept = np.unique(np.linspace(0, len(smoothed) - 1, 40).round().astype(int))
+    return {
+        "options": settings,
+        "environment_steps": rounds * steps * len(metrics),
+        "curve": {
+            "environment_steps": [
+                int((i + width) * rounds * steps) for i in kept.tolist()
+            ],
+            "seconds_a_seed": [
+                round(metrics[i + width - 1]["seconds"] / num_seeds, 2) for i in kept
+            ],
+            "return_after": np.round(smoothed[kept], 3).tolist(),
+        },
+        **{
+            name: evaluation[name]
+            for name in (
+                "return_mean",
+                "return_iqm",
+                "return_ci",
+                "return_iqm_ci",
+                "return_mean_by_seed",
+                "references",
+                "num_tasks",
+                "num_episodes",
+                "num_seeds",
+                "training_steps",
+                "training_seconds",
+                "compile_seconds",
+                "training_peak_memory_mib",
+            )
+        },
+        "hardware": hardware(),
+    }
+
+
+def seconds_to(record: dict, level: float) -> float | None:
+    """Reads when the mean over seeds, after one adaptation step, passed a level."""
+    mean = np.mean(record["curve"]["return_after"], axis=1)
+    above = np.flatnonzero(mean >= level)
+    return record["curve"]["seconds_a_seed"][above[0]] if above.size else None
+
+
+def draw(records: dict[str, dict]) -> Figure:
+    """Draws the return after adaptation against environment steps and seconds."""
+    groups = {
+        title: [name for name in names if name in records]
+        for title, names in GROUPS.items()
+    }
+    figure = Figure(figsize=(10, 11), layout="constrained")
+    grid = figure.subplots(len(groups), 2, sharex="col", sharey=True)
+    for row, (title, names) in zip(grid, groups.items(), strict=True):
+        for axes, field in zip(
+            row, ("environment_steps", "seconds_a_seed"), strict=True
+        ):
+            for name in dict.fromkeys([REFERENCE, *names]):
+                if name not in records:
+                    continue
+                curve = records[name]["curve"]
+                returns = np.array(curve["return_after"])[None]  # [1, n, S]
+                summary = summarise(returns.transpose(2, 0, 1))
+                x = np.array(curve[field], float)
+                x = x / 1e6 if field == "environment_steps" else x
+                reference = name == REFERENCE
+                colour = GREY if reference else PALETTE[names.index(name)]
+                axes.fill_between(
+                    x,
+                    summary.iqm_ci_low,
+                    summary.iqm_ci_high,
+                    color=colour,
+                    alpha=0.15,
+                    lw=0,
+                )
+                axes.plot(
+                    x,
+                    interquartile_mean(returns[0]),
+                    color=colour,
+                    lw=1.4 if reference else 1.8,
+                    linestyle="--" if reference else "-",
+                    label=NAMES[name],
+                )
+        row[0].set_title(title, loc="left")
+        row[0].set_ylabel("return after adaptation")
+        row[1].legend(loc="lower right")
+    grid[-1][0].set_xlabel("environment steps a seed, millions")
+    grid[-1][1].set_xlabel("seconds of training a seed")
+    first = next(iter(records.values()))
+    figure.suptitle(
+        "2-D navigation, meta-training tasks: interquartile mean and 95 % interval of "
+        f"{first['num_seeds']} seeds",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+    )
+    return figure
+
+
+def table(records: dict[str, dict]) -> str:
+    """Lays out method × return after 0, 1, 3 steps × seconds × peak memory."""
+    target = records[REFERENCE]["return_mean"][1] - 2 if REFERENCE in records else None
+    lines = [
+        "| method | 0 steps | 1 step | 3 steps | seconds a seed | "
+        f"to {target:.1f} | peak MiB |"
+        if target is not None
+        else "| method | 0 steps | 1 step | 3 steps | seconds a seed | | peak MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def returns(row):
+        cells = []
+        for k in (0, 1, 3):
+            low, high = row["return_ci"][k]
+            cells.append(f"{row['return_mean'][k]:.1f} ({low:.1f} … {high:.1f})")
+        return " | ".join(cells)
+
+    for name, record in records.items():
+        seconds = record["training_seconds"] / record["num_seeds"]
+        reached = None if target is None else seconds_to(record, target)
+        lines.append(
+            f"| {NAMES[name]} | {returns(record)} | {seconds:.0f} | "
+            f"{'–' if reached is None else f'{reached:.0f}'} | "
+            f"{record['training_peak_memory_mib']:.0f} |"
+        )
+    if "pretraining" in records:
+        scratch = records["pretraining"]["references"]["random initialisation"]
+        lines.append(f"| {NAMES[SCRATCH]} | {returns(scratch)} | 0 | – | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compares every method.")
+    parser.add_argument("--num-seeds", type=int, default=5)
+    parser.add_argument(
+        "--methods", nargs="+", default=list(get_args(MethodName)), metavar="METHOD"
+    )
+    parser.add_argument("--output", type=Path, default=RECORD)
+    parser.add_argument("--figure", type=Path, default=FIGURE)
+    parser.add_argument("--again", action="store_true", help="run what is recorded too")
+    args, options = parser.parse_known_args()
+    unknown = [name for name in args.methods if name not in METHODS]
+    if unknown:
+        parser.error(f"unknown method {unknown[0]}; there are {', '.join(METHODS)}")
+
+    key = {"num_seeds": args.num_seeds, "options": options}
+    recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
+    same = {name: recorded.get(name) for name in key} == key and not args.again
+    methods = recorded["methods"] if same else {}
+    for method in args.methods:
+        if method not in methods:
+            methods[method] = run(method, args.num_seeds, options)
+            write(args.output, {**key, "methods": methods})
+        curve = ", ".join(f"{x:.2f}" for x in methods[method]["return_mean"])
+        print(
+            f"{method}: {curve}; {methods[method]['training_seconds']:.0f} s for "
+            f"{args.num_seeds} seeds",
+            flush=True,
+        )
+    with rc_context(STYLE):
+        FigureCanvasAgg(draw(methods)).print_png(args.figure)
+    print(table(methods))
+
+
+if __name__ == "__main__":
+    main()
