@@ -2,9 +2,10 @@
 
     python benchmarks/step_time.py
 
-20 tasks × 20 episodes × 100 steps before and after one inner step, with the trust
-region and with Adam, hidden layers of 64 and of 100. Every configuration runs in a
-process of its own, so that its peak memory is its own. Writes JSON and prints a table.
+20 tasks × 20 episodes × 100 steps before and after one inner step: MAML with the trust
+region and with Adam, hidden layers of 64 and of 100, and every other method of the
+experiment `point-nav` with layers of 64. Every configuration runs in a process of its
+own, so that its peak memory is its own. Writes JSON and prints a table.
 """
 
 import argparse
@@ -13,11 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from measuring import (
     compiled,
     hardware,
@@ -29,14 +30,13 @@ from measuring import (
 )
 
 from metarl_jax import rollout
-from metarl_jax.algorithms.maml import maml
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments.options import group_size_for_device
+from metarl_jax.experiments.point_nav import METHODS, point_nav
 from metarl_jax.policies.mlp import mlp_policy
-from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, Policy, TaskDistribution
 
 NUM_TASKS, NUM_EPISODES = 20, 20
+OUTER = ("trust-region", "adam")
 OUTPUT = Path(__file__).parent / "results" / "step_time.json"
 
 
@@ -49,21 +49,18 @@ def problem(width: int, activation: str) -> tuple[TaskDistribution, Policy]:
     return tasks, policy
 
 
-def time_step(outer: str, width: int, activation: str, repeats: int) -> dict:
+def time_step(what: str, width: int, activation: Any, repeats: int) -> dict:
     """Measures one configuration of the meta-training step."""
-    tasks, policy = problem(width, activation)
-    optimizer = {
-        "trust-region": TrustRegion(before_strides=(2, 5), after_strides=(1, 10)),
-        "adam": optax.adam(1e-3),
-    }[outer]
-    algorithm = maml(
-        tasks,
-        policy,
+    method, _, outer = what.partition("/")
+    experiment = point_nav(
+        method=method,  # type: ignore
         num_tasks=NUM_TASKS,
         num_episodes=NUM_EPISODES,
-        outer_optimizer=optimizer,
-        task_group_size=group_size_for_device(None, NUM_TASKS),
+        outer_optimizer="adam" if outer == "adam" else "trust-region",
+        hidden_sizes=(width, width),
+        activation=activation,
     )
+    tasks, algorithm = experiment.tasks, experiment.algorithm
     key = jax.random.key(0)
     state = jax.jit(algorithm.init)(key)
     program, trace_seconds, compile_seconds = compiled(algorithm.step, key, state)
@@ -77,14 +74,15 @@ def time_step(outer: str, width: int, activation: str, repeats: int) -> dict:
         return state, info
 
     lap = seconds(step, repeats=repeats)
-    env_steps = 2 * NUM_TASKS * NUM_EPISODES * tasks.horizon
+    rounds = METHODS[method].rounds  # type: ignore
+    env_steps = rounds * NUM_TASKS * NUM_EPISODES * tasks.horizon
     flops = matmul_flops(algorithm.step, key, state)
     peak = peak_memory_mib()
     limit = matmul_flops_per_second()
     cost = program.cost_analysis() or {}
     memory = program.memory_analysis()
     return {
-        "outer": outer,
+        "method": what,
         "width": width,
         "activation": activation,
         "trace_seconds": trace_seconds,
@@ -189,22 +187,24 @@ def main() -> None:
         return json.loads(output.stdout.splitlines()[-1])
 
     print(
-        f"{'outer step':14}{'width':>6}{'compile s':>11}{'step s':>9}"
+        f"{'method':18}{'width':>6}{'comp s':>7}{'step s':>9}"
         f"{'env steps/s':>13}{'of matmul':>11}{'temp MiB':>10}{'peak MiB':>10}"
     )
+    configurations = [(f"maml/{outer}", w) for outer in OUTER for w in args.widths]
+    others = [name for name in METHODS if name != "maml"]
+    configurations += [(name, args.widths[0]) for name in others]
     steps = []
-    for outer in ("trust-region", "adam"):
-        for width in args.widths:
-            row = run(outer, width)
-            steps.append(row)
-            print(
-                f"{outer:14}{width:6}{row['compile_seconds']:11.1f}"
-                f"{row['step_seconds']['median']:9.3f}"
-                f"{row['env_steps_per_second']:13,.0f}"
-                f"{row['fraction_of_limit']:11.0%}"
-                f"{row['temporaries_mib']:10.1f}{row['peak_memory_mib']:10.0f}",
-                flush=True,
-            )
+    for what, width in configurations:
+        row = run(what, width)
+        steps.append(row)
+        print(
+            f"{what:18}{width:6}{row['compile_seconds']:7.1f}"
+            f"{row['step_seconds']['median']:9.3f}"
+            f"{row['env_steps_per_second']:13,.0f}"
+            f"{row['fraction_of_limit']:11.0%}"
+            f"{row['temporaries_mib']:10.1f}{row['peak_memory_mib']:10.0f}",
+            flush=True,
+        )
     rollouts = [run("rollout", width) for width in args.widths]
     for row in rollouts:
         print(

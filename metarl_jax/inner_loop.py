@@ -10,11 +10,12 @@ from metarl_jax.types import Agent, Params
 
 
 def gradient_step(
-    loss: Callable[[Params, Any], jax.Array],
+    loss: Callable[[Params, Any], Any],
     optimizer: optax.GradientTransformation,
     *,
     first_order: bool = False,
-) -> Callable[[Agent, Any], Agent]:
+    has_aux: bool = False,
+) -> Callable[[Agent, Any], Any]:
     """Makes one adaptation step out of a loss and an optax optimiser.
 
     θ' = θ + u(∇_θ L(θ; D), s), with u the optimiser's update and s its state, which
@@ -27,20 +28,24 @@ def gradient_step(
         entry that is exactly zero makes the meta-gradient NaN.
       first_order: whether to treat the inner gradient as a constant, which drops every
         second derivative (∂θ'/∂θ = I under SGD).
+      has_aux: whether the loss returns a pair, as in `jax.grad`: something else of θ
+        that needs the same evaluation of the policy.
 
     Returns:
-      `(agent, data) -> Agent`.
+      `(agent, data) -> Agent`, or with `has_aux` `-> (Agent, aux)`.
     """
 
     def step(agent, data):
-        gradient = jax.grad(loss)(agent.params, data)
+        gradient = jax.grad(loss, has_aux=has_aux)(agent.params, data)
+        gradient, *aux = gradient if has_aux else (gradient,)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
         updates, inner_state = optimizer.update(
             gradient, agent.inner_state, agent.params
         )
         params = optax.apply_updates(agent.params, updates)
-        return agent._replace(params=params, inner_state=inner_state)
+        adapted = agent._replace(params=params, inner_state=inner_state)
+        return (adapted, *aux) if has_aux else adapted
 
     return step
 

@@ -117,8 +117,15 @@ def surrogate_mean(
     Returns:
       `[]`, to be ascended.
     """
+    return surrogate_mean_of(act(policy, params, batch.obs), surrogate, batch)
+
+
+def surrogate_mean_of(
+    distribution: Distribution, surrogate: Surrogate, batch: Batch
+) -> jax.Array:
+    """Averages a surrogate whose policy `act` has evaluated already, `[E·T]`."""
     action = batch.action.reshape(-1, *batch.action.shape[2:])
-    log_prob = act(policy, params, batch.obs).log_prob(action)
+    log_prob = distribution.log_prob(action)
     total = jax.vmap(surrogate)(
         log_prob.reshape(batch.mask.shape),
         batch.log_prob,

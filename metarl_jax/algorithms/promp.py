@@ -127,6 +127,16 @@ def promp(
         inner_optimizer,
     )
 
+    def loss_and_kl(params, data):
+        batch, old = data
+        new = act(params, batch.obs)
+        kl = jnp.mean(old.kl(new), where=batch.mask.reshape(-1))
+        return -policy_gradient.surrogate_mean_of(new, inner_surrogate, batch), kl
+
+    penalised_step = inner_loop.gradient_step(
+        loss_and_kl, inner_optimizer, has_aux=True
+    )
+
     def adapt(key, agent, trajectories):
         del key
         return adaptation_step(agent, prepare(trajectories))
@@ -160,14 +170,8 @@ def promp(
         after, return_after = collect(key_after, agents)  # [N, E, T]
 
         def objective(params, before, after):
-            def inner_step(agent, data):
-                batch, old = data
-                kl = old.kl(act(agent.params, batch.obs))
-                kl = jnp.mean(kl, where=batch.mask.reshape(-1))
-                return adaptation_step(agent, batch), kl
-
             start = agent._replace(params=params)
-            adapted, kl = jax.lax.scan(inner_step, start, tuple(before))
+            adapted, kl = jax.lax.scan(penalised_step, start, tuple(before))
             gain = surrogate_mean(outer_surrogate, adapted.params, after)
             return gain - kl_coeff * jnp.mean(kl), jnp.mean(kl)
 
