@@ -742,7 +742,10 @@ def unknown(path):
         (meta_sgd, {"policy": MLPPolicy(num_actions=5)}, "continuous actions"),
         (anil, {"adapts": unknown}, "params/hidden_0/bias.* it is of none"),
         (cavia, {"context_size": 0}, "context_size .* got 0"),
-        (pretraining, {"discount": 1.5}, "discount must be between 0 and 1; got 1.5"),
+        *(
+            (algorithm, {"discount": 1.5}, "discount must be between 0 and 1; got 1.5")
+            for algorithm in SWEEPS
+        ),
         (
             pretraining,
             {"num_episodes": 2, "num_inner_minibatches": 11},

@@ -22,7 +22,7 @@ from metarl_jax.batching import map_tasks
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
 class CAVIAState(NamedTuple):
@@ -100,9 +100,9 @@ def cavia(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
-        the policy has memory or does not fit the action space, or an observation is
-        not one array of at least one axis.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
+        not divide `num_tasks`, the policy has memory or does not fit the action space,
+        or an observation is not one array of at least one axis.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -111,6 +111,7 @@ def cavia(
         context_size=context_size,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     _check_obs(tasks)
     policy = ContextPolicy(policy, context_size)
     check_policy(tasks, policy, parallel_episodes=True)

@@ -28,7 +28,7 @@ from metarl_jax.policy_gradient import Batch
 from metarl_jax.returns import normalise
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, MetaAlgorithm, Params, Policy, TaskDistribution
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
 class EMAMLState(NamedTuple):
@@ -151,8 +151,9 @@ def emaml(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
-        or the policy has memory or does not fit the action space.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
+        not divide `num_tasks`, or the policy has memory or does not fit the action
+        space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -160,6 +161,7 @@ def emaml(
         num_inner_steps=num_inner_steps,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_policy(tasks, policy, parallel_episodes=True)
     if num_tasks % (task_group_size or num_tasks):
         raise ValueError(

@@ -22,7 +22,12 @@ import optax
 from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import mean_over_tasks
 from metarl_jax.types import Agent, Key, MetaAlgorithm, Params, Policy, TaskDistribution
-from metarl_jax.validation import check_above_zero, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_fraction,
+    check_policy,
+    check_positive,
+)
 
 
 class ESMAMLState(NamedTuple):
@@ -118,9 +123,9 @@ def es_maml(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
-        `sigma` is not above 0, or the policy has memory or does not fit the action
-        space.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
+        not divide `num_tasks`, `sigma` is not above 0, or the policy has memory or does
+        not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -128,6 +133,7 @@ def es_maml(
         num_inner_steps=num_inner_steps,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     if isinstance(sigma, int | float):
         check_above_zero(sigma=sigma)
     check_policy(tasks, policy, parallel_episodes=True)

@@ -21,7 +21,7 @@ from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surroga
 from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import Agent, MetaAlgorithm, Params, Policy, TaskDistribution
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
 class Learned(NamedTuple):
@@ -110,8 +110,9 @@ def meta_sgd(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
-        or the policy has memory or does not fit the action space.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
+        not divide `num_tasks`, or the policy has memory or does not fit the action
+        space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -119,6 +120,7 @@ def meta_sgd(
         num_inner_steps=num_inner_steps,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_policy(tasks, policy, parallel_episodes=True)
     if num_tasks % (task_group_size or num_tasks):
         raise ValueError(

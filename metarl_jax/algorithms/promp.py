@@ -22,7 +22,7 @@ import optax
 from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks, mean_over_tasks
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
 class ProMPState(NamedTuple):
@@ -86,9 +86,9 @@ def promp(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `task_group_size` does not divide `num_tasks`,
-        `clip_range` is not above 0 or `kl_coeff` is negative, or the policy has memory
-        or does not fit the action space.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
+        not divide `num_tasks`, `clip_range` is not above 0 or `kl_coeff` is negative,
+        or the policy has memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -97,6 +97,7 @@ def promp(
         num_epochs=num_epochs,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_policy(tasks, policy, parallel_episodes=True)
     if num_tasks % (task_group_size or num_tasks):
         raise ValueError(

@@ -26,7 +26,7 @@ from metarl_jax import (
 )
 from metarl_jax.batching import map_tasks
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
 class ReptileState(NamedTuple):
@@ -83,8 +83,8 @@ def reptile(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, or the policy has memory or does not fit the
-        action space.
+      ValueError: if a count is below 1, γ or λ is not in [0, 1], or the policy has
+        memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -92,6 +92,7 @@ def reptile(
         num_inner_steps=num_inner_steps,
         task_group_size=task_group_size or num_tasks,
     )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_policy(tasks, policy, parallel_episodes=True)
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)
