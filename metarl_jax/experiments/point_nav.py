@@ -63,7 +63,7 @@ METHODS: dict[MethodName, Method] = {
     "maml-ppo": Method(partial(promp, kl_coeff=0.0), outer_lr=1e-3),
     "fomaml": Method(partial(maml, first_order=True)),
     "promp": Method(promp, outer_lr=1e-3),
-    "emaml": Method(partial(emaml, correction_coeff=0.05)),
+    "emaml": Method(partial(emaml, correction_coeff=0.01)),
     "meta-sgd": Method(partial(meta_sgd, **RATIO)),
     "anil": Method(partial(anil, adapts=head, **RATIO)),
     "boil": Method(partial(anil, adapts=body, **RATIO)),
@@ -72,8 +72,8 @@ METHODS: dict[MethodName, Method] = {
         partial(reptile, num_inner_steps=REPTILE_STEPS), rounds=REPTILE_STEPS + 1
     ),
     "es-maml": Method(es_maml, outer_lr=1e-2, rounds=4),
-    "pretraining": Method(pretraining, inner_lr=1e-3, outer_lr=3e-4, rounds=1),
-    "task-shown": Method(pretraining, inner_lr=1e-3, outer_lr=3e-4, rounds=1),
+    "pretraining": Method(pretraining, inner_lr=3e-3, outer_lr=3e-4, rounds=1),
+    "task-shown": Method(pretraining, outer_lr=1e-3, rounds=1),
 }
 
 
@@ -110,7 +110,8 @@ def point_nav(
       only.
     - reptile, es-maml: no derivatives through adaptation.
     - pretraining: one policy for all tasks, fine-tuned by PPO; its random
-      initialisation is learning from scratch. task-shown: the same, told the goal.
+      initialisation is learning from scratch. task-shown: one policy that is told the
+      goal, and does not adapt.
 
     Args:
       method: what learns.
@@ -149,7 +150,11 @@ def point_nav(
     )
     settings: dict[str, Any] = {"num_tasks": num_tasks, "num_episodes": num_episodes}
     if setting.build is pretraining:
-        settings["inner_optimizer"] = optax.adam(inner_lr)
+        # Who knows the goal has nothing to find out.
+        told = method == "task-shown"
+        settings["inner_optimizer"] = (
+            optax.set_to_zero() if told else optax.adam(inner_lr)
+        )
         settings["outer_optimizer"] = optax.adam(outer_lr)
     else:
         settings["task_group_size"] = options.group_size_for_device(
