@@ -33,7 +33,7 @@ def test_every_method_acts_as_often_as_its_budget_says(method, monkeypatch):
         return tasks
 
     monkeypatch.setattr(module, "point_navigation", counted)
-    num_tasks, num_episodes, horizon = 2, 3, 2
+    num_tasks, num_episodes, horizon = 2, 5, 2
     experiment = point_nav(
         method=method,
         num_tasks=num_tasks,
@@ -50,3 +50,8 @@ def test_every_method_acts_as_often_as_its_budget_says(method, monkeypatch):
     rounds = METHODS[method].rounds
     assert len(steps) == rounds * num_tasks * num_episodes * horizon
     assert experiment.num_steps * rounds == 60
+
+
+def test_episodes_that_cannot_be_shared_out_are_refused():
+    with pytest.raises(ValueError, match=r"multiple of 5 for es-maml.*; got 4"):
+        point_nav(method="es-maml", num_episodes=4)

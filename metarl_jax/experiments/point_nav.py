@@ -48,6 +48,7 @@ class Method(NamedTuple):
     inner_lr: float = 0.1
     outer_lr: float = 5e-3
     rounds: int = 2  # times that a meta-training step acts in every task
+    split: int = 1  # tasks among which the episodes of one are divided
 
     def num_steps(self, num_steps: int) -> int:
         """Returns the steps that act as much as `num_steps` of two rounds do."""
@@ -71,7 +72,7 @@ METHODS: dict[MethodName, Method] = {
     "reptile": Method(
         partial(reptile, num_inner_steps=REPTILE_STEPS), rounds=REPTILE_STEPS + 1
     ),
-    "es-maml": Method(es_maml, outer_lr=1e-2, rounds=4),
+    "es-maml": Method(es_maml, outer_lr=1e-2, rounds=4, split=5),
     "pretraining": Method(pretraining, inner_lr=3e-3, outer_lr=3e-4, rounds=1),
     "task-shown": Method(pretraining, outer_lr=1e-3, rounds=1),
 }
@@ -108,7 +109,8 @@ def point_nav(
     - promp, emaml: as their papers have it.
     - meta-sgd, anil, boil, cavia: step sizes learned; head only; body only; context
       only.
-    - reptile, es-maml: no derivatives through adaptation.
+    - reptile, es-maml: no derivatives through adaptation. For es-maml, whose gradient
+      is made of one perturbation a task, five tasks share the episodes of one.
     - pretraining: one policy for all tasks, fine-tuned by PPO; its random
       initialisation is learning from scratch. task-shown: one policy that is told the
       goal, and does not adapt.
@@ -148,7 +150,15 @@ def point_nav(
         hidden_sizes=hidden_sizes,
         activation=options.activation_named(activation),
     )
-    settings: dict[str, Any] = {"num_tasks": num_tasks, "num_episodes": num_episodes}
+    if num_episodes % setting.split:
+        raise ValueError(
+            f"num_episodes must be a multiple of {setting.split} for {method}, which "
+            f"shares them among as many tasks; got {num_episodes}"
+        )
+    settings: dict[str, Any] = {
+        "num_tasks": num_tasks * setting.split,
+        "num_episodes": num_episodes // setting.split,
+    }
     if setting.build is pretraining:
         # Who knows the goal has nothing to find out.
         told = method == "task-shown"
@@ -158,7 +168,7 @@ def point_nav(
         settings["outer_optimizer"] = optax.adam(outer_lr)
     else:
         settings["task_group_size"] = options.group_size_for_device(
-            task_group_size, num_tasks
+            task_group_size, settings["num_tasks"]
         )
         if method == "meta-sgd":
             settings["initial_rate"] = inner_lr
