@@ -3,7 +3,7 @@
     python benchmarks/comparison.py
 
 Trains `point-nav` with each method, five seeds in one compiled program, and evaluates
-them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 12 million
+them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 8 million
 environment steps a seed. Every method runs in a process of its own, one after the
 other, so that its time and its peak memory are its own. Methods already recorded with
 the same settings are not run again. Writes JSON, draws `docs/comparison.png` and

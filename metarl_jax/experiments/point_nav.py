@@ -70,7 +70,9 @@ METHODS: dict[MethodName, Method] = {
     "boil": Method(partial(anil, adapts=body, **RATIO)),
     "cavia": Method(partial(cavia, discount=0.99, **RATIO), inner_lr=1.0),
     "reptile": Method(
-        partial(reptile, num_inner_steps=REPTILE_STEPS), rounds=REPTILE_STEPS + 1
+        partial(reptile, num_inner_steps=REPTILE_STEPS, **RATIO),
+        inner_lr=0.5,
+        rounds=REPTILE_STEPS + 1,
     ),
     "es-maml": Method(es_maml, outer_lr=1e-2, rounds=4, split=5),
     "pretraining": Method(pretraining, inner_lr=3e-3, outer_lr=3e-4, rounds=1),
@@ -91,7 +93,7 @@ def point_nav(
     outer_lr: float | None = None,
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "relu",
-    num_steps: int = 150,
+    num_steps: int = 100,
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 20,
