@@ -81,7 +81,9 @@ def score_function(
     gradient is exact, its Hessian is E Σ_t A_t ∇² log π_t: it lacks both the square of
     the score and the dependence of later returns on the parameters, and changes with
     the baseline (Al-Shedivat et al. 2018, arXiv 1710.03641; Foerster et al. 2018,
-    arXiv 1802.05098). Its value means nothing, and it has no off-policy correction.
+    arXiv 1802.05098). With the value for a baseline and a softmax of logits that are
+    linear in the parameters it is zero, and what is left of the meta-gradient is the
+    first-order one. Its value means nothing, and it has no off-policy correction.
 
     Args:
       log_prob: `[T]` log π_θ(a_t | o_t), differentiable.

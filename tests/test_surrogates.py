@@ -155,6 +155,8 @@ def test_expected_derivatives_are_exact_or_have_the_known_bias(name):
             else:
                 bias = -c - f[i]
             close(estimated_hessian[i] - hessian, bias, kind)
+    # These logits are linear in the parameters.
+    close(estimated["score_function"][1][KINDS.index("exact")], 0.0)
     # The biases are there to be seen, and only the score function's depends on the
     # baseline.
     visible = 0.02 * np.linalg.norm(hessian)
