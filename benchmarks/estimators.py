@@ -181,11 +181,17 @@ def main() -> None:
     parser.add_argument("--num-mdps", type=int, default=50)
     parser.add_argument("--quick", action="store_true", help="small, for a smoke test")
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "benchmarks/results/estimators.json"
+        "--output-dir",
+        type=Path,
+        help="default benchmarks/results and docs, or scratch",
     )
-    parser.add_argument("--figure-dir", type=Path, default=ROOT / "docs")
     args = parser.parse_args()
     num_mdps = 3 if args.quick else args.num_mdps
+    # What is quick must not stand where the measured results do.
+    results, figures = args.output_dir, args.output_dir
+    if results is None:
+        names = ("scratch", "scratch") if args.quick else ("benchmarks/results", "docs")
+        results, figures = (ROOT / name for name in names)
 
     machine, start = hardware(), time.perf_counter()
     with jax.enable_x64(True):
@@ -206,13 +212,14 @@ def main() -> None:
     print_meta_gradients(record["meta_gradients"])
     print_hessians(record["hessians"])
     print(f"\n{record['seconds']:.0f} s")
-    write(args.output, record)
+    write(results / "estimators.json", record)
+    figures.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         for name, figure in (
             ("estimator_variance.png", draw_meta_gradients(record["meta_gradients"])),
             ("hessian_accuracy.png", draw_hessians(record["hessians"])),
         ):
-            FigureCanvasAgg(figure).print_png(args.figure_dir / name)
+            FigureCanvasAgg(figure).print_png(figures / name)
 
 
 if __name__ == "__main__":

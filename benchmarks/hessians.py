@@ -246,6 +246,7 @@ def experiment(sizes: Sequence[int], *, num_mdps: int) -> dict[str, Any]:
         "bootstrap interval, by ε",
         "num_trajectories": list(sizes),
         "num_mdps": num_mdps,
+        "seeds": list(range(num_mdps)),
         "num_states": 10,
         "num_actions": 5,
         "concentration": 0.001,

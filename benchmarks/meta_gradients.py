@@ -386,6 +386,7 @@ def experiment(
         "metrics": METRICS,
         "num_trajectories": list(sizes),
         "num_mdps": num_mdps,
+        "seeds": list(range(num_mdps)),
         "num_draws": num_draws,
         "num_states": NUM_STATES,
         "num_actions": NUM_ACTIONS,
