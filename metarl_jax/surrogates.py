@@ -82,8 +82,8 @@ def score_function(
     the score and the dependence of later returns on the parameters, and changes with
     the baseline (Al-Shedivat et al. 2018, arXiv 1710.03641; Foerster et al. 2018,
     arXiv 1802.05098). With the value for a baseline and a softmax of logits that are
-    linear in the parameters it is zero, and what is left of the meta-gradient is the
-    first-order one. Its value means nothing, and it has no off-policy correction.
+    linear in the parameters the Hessian is zero, and the meta-gradient, but for noise,
+    the first-order one. Its value means nothing, and it has no off-policy correction.
 
     Args:
       log_prob: `[T]` log π_θ(a_t | o_t), differentiable.
