@@ -26,19 +26,22 @@ exact A^π(o_t, a_t), or generalised advantages whose value function is exact. L
 
 What holds for the expectation over trajectories of the policy π_θ, with H = ∇²J:
 
-  estimator         ∇ surrogate   ∇² surrogate
-  score_function    ∇J            H - C - Cᵀ - F   depends on the baseline
-  likelihood_ratio  ∇J            H - C - Cᵀ
-  clipped           ∇J            H - C - Cᵀ
-  dice              ∇J            H
-  loaded_dice       ∇J            H
+  estimator               ∇ surrogate   ∇² surrogate
+  score_function          ∇J            H - C - Cᵀ - F   depends on the baseline
+  likelihood_ratio        ∇J            H - C - Cᵀ
+  clipped                 ∇J            H - C - Cᵀ
+  dice                    ∇J            H
+  loaded_dice             ∇J            H
+  second_order_expansion  ∇J            H
 
   C = E Σ_t γ^t ∇log π_t ∇Q_t(s_t, a_t)ᵀ   how the return of later actions changes,
   F = E Σ_t γ^t A_t ∇log π_t ∇log π_tᵀ     the square of the score.
 
 C vanishes where an action decides nothing but its own reward, as in a bandit; F does
 not. The price of exactness is variance: it grows along the trajectory
-with the cumulative products, and `likelihood_ratio` leaves C out to escape it.
+with the cumulative products, and `likelihood_ratio` leaves C out to escape it. Away
+from the parameters that sampled the data the products also grow with the ratios
+themselves; `second_order_expansion` keeps at most two of them.
 
 All this is about one expected return. The meta-gradient of MAML's objective, the
 expected return after an update from *sampled* data, has one more term; see
@@ -78,7 +81,9 @@ def score_function(
     gradient is exact, its Hessian is E Σ_t A_t ∇² log π_t: it lacks both the square of
     the score and the dependence of later returns on the parameters, and changes with
     the baseline (Al-Shedivat et al. 2018, arXiv 1710.03641; Foerster et al. 2018,
-    arXiv 1802.05098). Its value means nothing, and it has no off-policy correction.
+    arXiv 1802.05098). With the value for a baseline and a softmax of logits that are
+    linear in the parameters the Hessian is zero, and the meta-gradient, but for noise,
+    the first-order one. Its value means nothing, and it has no off-policy correction.
 
     Args:
       log_prob: `[T]` log π_θ(a_t | o_t), differentiable.
@@ -193,6 +198,40 @@ def loaded_dice(
     log_before = jnp.cumsum(log_ratio) - log_ratio
     # □_{≤t} - □_{<t} = □_{<t} (ρ_t - 1), with no difference of two near-equal numbers.
     return jnp.sum(jnp.exp(log_before) * jnp.expm1(log_ratio) * advantage)
+
+
+def second_order_expansion(
+    log_prob: jax.Array,
+    behaviour_log_prob: jax.Array,
+    reward: jax.Array,
+    advantage: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """The second-order expansion (TayPO-2), Σ_t (1 + Σ_{s<t} (ρ_s - 1)) (ρ_t - 1) A_t.
+
+    `loaded_dice` is Σ_t Π_{s<t} (1 + (ρ_s - 1)) (ρ_t - 1) A_t; this keeps the terms of
+    at most two factors ρ - 1, and `likelihood_ratio`, up to a constant, those of one
+    (Tang et al. 2020, arXiv 2003.06259; as a Hessian estimator, Tang et al. 2021, arXiv
+    2106.13125). On fresh data, where ρ = 1, gradient and Hessian are those of
+    `loaded_dice` to the last digit. As the parameters move away from the data the
+    expectation departs from J(θ) - J(θ_behaviour) by the third power of the change in
+    the policy, and no product of more than two ratios inflates the variance.
+
+    Args:
+      log_prob: `[T]` log π_θ(a_t | o_t), differentiable.
+      behaviour_log_prob: `[T]` the same of the policy that acted, constant.
+      reward: `[T]`, unused.
+      advantage: `[T]` A_t of the behaviour policy, times γ^t to be exact for J.
+      mask: `[T]` bool.
+
+    Returns:
+      A scalar, the sum over valid steps.
+    """
+    del reward
+    log_ratio, advantage = _valid(mask, log_prob - behaviour_log_prob, advantage)
+    change = jnp.expm1(log_ratio)
+    before = jnp.cumsum(change) - change
+    return jnp.sum((1 + before) * change * advantage)
 
 
 def clipped(clip_range: float | jax.Array = 0.2) -> Surrogate:

@@ -28,6 +28,8 @@ ERRORS = {
     ("first order", True): (8.0, 7.7, 7.5, 7.5),
     ("likelihood_ratio", False): (0.3, 0.1, 0.1, 0.0),
     ("likelihood_ratio", True): (1.0, 0.5, 0.3, 0.1),
+    ("second_order_expansion", False): (0.3, 0.1, 0.1, 0.0),
+    ("second_order_expansion", True): (1.0, 0.5, 0.3, 0.1),
     ("score_function + correction", False): (0.0, 0.0, 0.0, 0.0),
     ("score_function + correction", True): (0.0, 0.0, 0.0, 0.0),
     # Two remedies for one missing term count it twice.

@@ -17,7 +17,10 @@ SURROGATES = {
     "clipped": surrogates.clipped(0.2),
     "dice": surrogates.dice,
     "loaded_dice": surrogates.loaded_dice,
+    "second_order_expansion": surrogates.second_order_expansion,
 }
+EXACT = ("dice", "loaded_dice", "second_order_expansion")
+STEPS = (1.0, 0.02, 0.01)
 KINDS = ["returns", "baseline", "exact", "gae"]
 MDPS = {
     "tabular policy": enumeration.random_mdp(0),
@@ -118,15 +121,17 @@ def analysis(name):
         c = jnp.einsum("tsa,sai,tsaj->ij", visits, score, dq)
         f = jnp.einsum("tsa,ktsa,sai,saj->kij", visits, given_action, score, score)
 
+        # At θ + h (θ_moved - θ).
+        points = theta + jnp.array(STEPS)[:, None] * (moved - theta)
         away = {
             name: jax.vmap(
-                lambda advantage, surrogate=SURROGATES[name]: expected(
-                    surrogate, data.reward, advantage, moved
-                )
-            )(sampled)
-            for name in ("dice", "loaded_dice")
+                lambda point, surrogate=SURROGATES[name]: jax.vmap(
+                    lambda advantage: expected(surrogate, data.reward, advantage, point)
+                )(sampled)
+            )(points)
+            for name in (*EXACT, "likelihood_ratio")
         }
-        returns = expected_return(theta), expected_return(moved)
+        returns = expected_return(theta), jax.vmap(expected_return)(points)
         return exact, estimated, c + c.T, f, away, returns
 
     with jax.enable_x64(True):
@@ -143,13 +148,15 @@ def test_expected_derivatives_are_exact_or_have_the_known_bias(name):
     for estimator, (estimated_gradient, estimated_hessian) in estimated.items():
         for i, kind in enumerate(KINDS):
             close(estimated_gradient[i], gradient, kind)
-            if estimator in ("dice", "loaded_dice"):
+            if estimator in EXACT:
                 bias = np.zeros_like(hessian)
             elif estimator in ("likelihood_ratio", "clipped"):
                 bias = -c
             else:
                 bias = -c - f[i]
             close(estimated_hessian[i] - hessian, bias, kind)
+    # These logits are linear in the parameters.
+    close(estimated["score_function"][1][KINDS.index("exact")], 0.0)
     # The biases are there to be seen, and only the score function's depends on the
     # baseline.
     visible = 0.02 * np.linalg.norm(hessian)
@@ -161,15 +168,77 @@ def test_expected_derivatives_are_exact_or_have_the_known_bias(name):
 @pytest.mark.parametrize("name", MDPS)
 def test_dice_and_loaded_dice_are_importance_weighted_returns(name):
     *_, away, (initial, moved) = analysis(name)
-    assert abs(moved - initial) > 0.01
-    close(away["dice"], moved)
-    close(away["loaded_dice"], moved - initial)
+    assert abs(moved[0] - initial) > 0.01
+    kinds = np.ones(len(KINDS))
+    close(away["dice"], np.outer(moved, kinds))
+    close(away["loaded_dice"], np.outer(moved - initial, kinds))
+
+
+@pytest.mark.parametrize("name", MDPS)
+def test_an_expansion_departs_from_the_return_by_the_power_after_its_order(name):
+    *_, away, (initial, moved) = analysis(name)
+    for estimator, power in (("likelihood_ratio", 2), ("second_order_expansion", 3)):
+        # With the exact advantages, whose mean is zero at the start.
+        error = away[estimator][:, KINDS.index("exact")] - (moved - initial)
+        np.testing.assert_allclose(error[1] / error[2], 2**power, rtol=0.1)
 
 
 def random_steps(seed, horizon=6, valid=4):
     rng = np.random.default_rng(seed)
     steps = rng.normal(size=(4, horizon))
     return [*steps, np.arange(horizon) < valid]
+
+
+def test_second_order_expansion_is_loaded_dice_where_the_data_is_fresh():
+    log_prob, _, reward, advantage, mask = random_steps(3)
+    with jax.enable_x64(True):
+        derivatives = [
+            jax.jit(
+                lambda x, surrogate=surrogate: (
+                    jax.grad(surrogate)(x, log_prob, reward, advantage, mask),
+                    jax.hessian(surrogate)(x, log_prob, reward, advantage, mask),
+                )
+            )(log_prob)
+            for surrogate in (surrogates.loaded_dice, surrogates.second_order_expansion)
+        ]
+    for loaded, expansion in zip(*derivatives, strict=True):
+        assert np.abs(loaded).max() > 0.5
+        close(expansion, loaded)
+
+
+def test_second_order_expansion_varies_less_away_from_the_data():
+    mdp = enumeration.random_mdp(4, num_states=2, horizon=5)
+    data = enumeration.enumerate_trajectories(mdp)
+    theta, moved = np.random.default_rng(5).normal(size=(2, mdp.features.shape[-1]))
+
+    def total_variance(theta, moved, surrogate):
+        """Of the Hessian at `moved`, from one trajectory of `theta`."""
+        behaviour = enumeration.log_probs(mdp, data, theta)
+        zero = np.zeros((mdp.horizon, mdp.initial.size))
+        advantage = advantages(mdp, data, theta, zero)[0][KINDS.index("exact")]
+        advantage = enumeration.discounts(mdp) * advantage
+
+        def of_one(point, state, action, behaviour, advantage, mask):
+            log_prob = enumeration.log_policy(mdp, point)[state, action]
+            return surrogate(log_prob, behaviour, 0 * advantage, advantage, mask)
+
+        hessian = jax.vmap(jax.hessian(of_one), in_axes=(None, *[0] * 5))(
+            moved, data.state, data.action, behaviour, advantage, data.mask
+        )
+        weight = enumeration.probabilities(mdp, data, theta)
+        mean = jnp.tensordot(weight, hessian, axes=1)
+        return jnp.sum(weight[:, None, None] * (hessian - mean) ** 2)
+
+    with jax.enable_x64(True):
+        loaded, expansion = (
+            float(
+                jax.jit(functools.partial(total_variance, surrogate=surrogate))(
+                    theta, moved
+                )
+            )
+            for surrogate in (surrogates.loaded_dice, surrogates.second_order_expansion)
+        )
+    assert expansion < 0.5 * loaded
 
 
 def test_dice_on_td_residuals_is_loaded_dice_on_their_sums():

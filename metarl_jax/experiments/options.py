@@ -11,7 +11,12 @@ from metarl_jax.trust_region import TrustRegion
 from metarl_jax.validation import check_above_zero
 
 SurrogateName = Literal[
-    "score-function", "likelihood-ratio", "dice", "loaded-dice", "clipped"
+    "score-function",
+    "likelihood-ratio",
+    "dice",
+    "loaded-dice",
+    "second-order-expansion",
+    "clipped",
 ]
 ActivationName = Literal["relu", "tanh"]
 OuterOptimizerName = Literal["trust-region", "adam"]
@@ -24,6 +29,7 @@ def surrogate_named(name: SurrogateName) -> surrogates.Surrogate:
         "likelihood-ratio": surrogates.likelihood_ratio,
         "dice": surrogates.dice,
         "loaded-dice": surrogates.loaded_dice,
+        "second-order-expansion": surrogates.second_order_expansion,
         "clipped": surrogates.clipped(0.2),
     }[name]
 
