@@ -140,8 +140,9 @@ def emaml(
       outer_surrogate: what the outer step ascends.
       outer_optimizer: an optax transformation, or a `TrustRegion` (the default).
       correction_coeff: factor of the second term. 1 is unbiased, but its variance
-        grows with the number of pre-adaptation steps, all of whose scores it adds; 1/E
-        takes their mean over episodes, as much published code does; 0 is MAML.
+        grows with the number of pre-adaptation steps, all of whose scores it adds, so
+        that more episodes hardly help; 1/E takes their mean over episodes, as much
+        published code does; 0 is MAML.
       discount: γ.
       gae_lambda: λ of the advantages.
       task_group_size: tasks whose gradients are computed under one `vmap`, one group

@@ -73,7 +73,8 @@ def maml(
       inner_optimizer: turns the inner gradient into an update; default
         `optax.sgd(0.1)`.
       inner_surrogate: what the inner step ascends; the paper's is the plain score
-        function.
+        function, whose Hessian with a good baseline says next to nothing of the exact
+        one: little is left of the second derivatives (`benchmarks/estimators.py`).
       outer_surrogate: what the outer step ascends.
       outer_optimizer: an optax transformation, or a `TrustRegion` (the paper's; the
         default).
