@@ -225,14 +225,15 @@ def meta_train(
     return agents
 
 
-def meta_training_steps(work_dir: Path, *fields: str) -> list[float]:
+def meta_training_steps(work_dir: Path, *fields: str, num_seeds: int) -> list[float]:
     """Returns each seed's steps of interaction, from the returns it recorded.
 
     The reward is 1 a step, so that an episode's return is its length.
     """
+    runs = [files.read_metrics(work_dir / f"seed-{s}") for s in range(num_seeds)]
     return [
         EPISODES_OF_A_STEP * sum(row[field] for row in rows for field in fields)
-        for rows in map(files.read_metrics, sorted(work_dir.glob("seed-*")))
+        for rows in runs
     ]
 
 
@@ -387,9 +388,16 @@ def main() -> None:
         "num_eval_episodes": NUM_EVAL_EPISODES,
         "meta_training_steps": {
             MAML: meta_training_steps(
-                work_dir / "maml", "return_before", "return_after"
+                work_dir / "maml",
+                "return_before",
+                "return_after",
+                num_seeds=NUM_SEEDS[MAML],
             ),
-            PRETRAINED: meta_training_steps(work_dir / "pretrained", "return_before"),
+            PRETRAINED: meta_training_steps(
+                work_dir / "pretrained",
+                "return_before",
+                num_seeds=NUM_SEEDS[PRETRAINED],
+            ),
         },
         "times_fewer_steps_of_maml": {
             name: times_fewer(learners[MAML], learners[name])
@@ -417,6 +425,8 @@ def main() -> None:
         if compared:
             low, high = compared["ci"]
             cells.append(f"{compared['median']:.0f} ({low:.0f} to {high:.0f})")
+        else:
+            cells.append("1")
         print("| " + " | ".join(cells) + " |")
 
 
