@@ -199,15 +199,38 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     shared = counts.pop() if len(counts) == 1 else ""
     title = f"{next(iter(evaluations))}: held-out tasks" if alone else "Held-out tasks"
     axes.set_title(title, loc="left", pad=22)
-    axes.text(
-        0,
-        1.02,
-        f"mean and 95 % interval{shared}",
-        transform=axes.transAxes,
+    _subtitle(axes, f"mean and 95 % interval{shared}")
+    _legend(figure, axes)
+    return figure
+
+
+def sample_efficiency(record: Mapping[str, Any]) -> Figure:
+    """Draws the return against the steps of interaction that each learner has taken.
+
+    Args:
+      record: `learners`, by name, with the `return_mean` and `return_ci` at each of
+        `steps`; the return `level` to reach; the number of `tasks`.
+    """
+    figure, axes = _figure()
+    steps = np.array(record["steps"], float)
+    for i, (label, row) in enumerate(record["learners"].items()):
+        _row(axes, steps, row, PALETTE[i % len(PALETTE)], label, marker="")
+    axes.axhline(record["level"], color=GREY, lw=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"{record['level']:g}",
+        (1, record["level"]),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
         color=GREY,
-        fontsize=9.5,
-        va="bottom",
+        va="center",
     )
+    axes.set_xscale("log")
+    axes.set_xlim(steps[0], steps[-1])
+    axes.set_xlabel("steps of interaction with a new task")
+    axes.set_ylabel("mean return of an episode")
+    axes.set_title("Learning a new task", loc="left", pad=22)
+    _subtitle(axes, f"mean and 95 % interval, {record['num_tasks']} held-out tasks")
     _legend(figure, axes)
     return figure
 
@@ -269,6 +292,13 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
 def _figure() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     return figure, figure.subplots()
+
+
+def _subtitle(axes: Axes, text: str) -> None:
+    """Says under the title what is drawn."""
+    axes.text(
+        0, 1.02, text, transform=axes.transAxes, color=GREY, fontsize=9.5, va="bottom"
+    )
 
 
 def _row(

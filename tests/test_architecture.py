@@ -28,6 +28,7 @@ LAYERS = [
     {"rollout", "outer_loop"},
     {"algorithms"},
     {"evaluation"},
+    {"sample_efficiency"},
     {"runs"},
     {"training", "plotting"},
     {"experiments"},

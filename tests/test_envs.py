@@ -618,6 +618,28 @@ def test_classic_control_physics():
     assert abs(np.corrcoef(batch.length, batch.masspole)[0, 1]) < 0.28
 
 
+def test_crossed_wires():
+    tasks = classic_control.cartpole(crossed_wires=0.25)
+    batch = jax.vmap(tasks.sample)(jax.random.split(jax.random.key(0), 400))
+    force, crossed = np.abs(batch.force_mag), np.asarray(batch.force_mag) < 0
+    assert np.all((force >= 5.0) & (force <= 15.0))
+    # Standard errors: 0.02 of the fraction, 0.05 of the correlation.
+    assert abs(np.mean(crossed) - 0.25) < 0.09
+    assert abs(np.corrcoef(force, crossed)[0, 1]) < 0.2
+
+    # Left with crossed wires is right without.
+    task = jax.tree.map(lambda x: x[0], batch)
+    other = task.replace(force_mag=-task.force_mag)
+    _, state = tasks.env.reset_env(jax.random.key(0), task)
+    left, right = (
+        tasks.env.step_env(jax.random.key(0), state, action, task)[0]
+        for action in (0, 1)
+    )
+    crossed_left, *_ = tasks.env.step_env(jax.random.key(0), state, 0, other)
+    np.testing.assert_array_equal(crossed_left, right)
+    assert not np.array_equal(crossed_left, left)
+
+
 @pytest.mark.parametrize(
     ("factory", "fixed"),
     [
@@ -738,6 +760,7 @@ def test_gymnax_family_rejects(build, message):
         (grid_navigation.grid_navigation, {"observation": "pixels"}, "'pixels'"),
         (classic_control.cartpole, {"length": (0.5, 0.2)}, "length"),
         (classic_control.cartpole, {"masspole": (0.0, 0.2)}, "masspole"),
+        (classic_control.cartpole, {"crossed_wires": 1.5}, "crossed_wires"),
         (classic_control.pendulum, {"mass": (1.0, float("inf"))}, "inf"),
         (classic_control.acrobot, {"link_mass": (-1.0, 1.0)}, "link_mass"),
         (classic_control.mountain_car, {"force": (2.0, 1.0)}, "force"),

@@ -101,12 +101,39 @@ def test_adaptation_curves_show_references_and_published_values():
     assert set(curves(several)) == {"a", "b", "A paper (published)"}
 
 
+def efficiency():
+    fast = {
+        "return_mean": [20.0, 480.0, None],
+        "return_ci": [[10, 30], [470, 490], [None, None]],
+    }
+    slow = {"return_mean": [20.0, 21.0, 300.0], "return_ci": [[19, 22]] * 3}
+    return {
+        "learners": {"fast": fast, "slow": slow},
+        "steps": [10, 100, 1000],
+        "level": 450.0,
+        "num_tasks": 3,
+    }
+
+
+def test_sample_efficiency_is_drawn_as_far_as_it_was_measured():
+    figure = plotting.sample_efficiency(efficiency())
+    drawn = curves(figure)
+    assert set(drawn) == {"fast", "slow"}
+    np.testing.assert_array_equal(drawn["fast"], [20, 480, np.nan])
+    np.testing.assert_array_equal(drawn["slow"], [20, 21, 300])
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert axes.texts[0].get_text() == "450"
+    assert [450, 450] in [list(line.get_ydata()) for line in axes.get_lines()]
+
+
 def test_no_text_of_a_figure_is_cut_off_or_covers_the_axes():
     rows = metric_rows(2)
     long_names = {f"a-rather-long-directory-name-{i}": rows for i in range(4)}
     for figure in (
         plotting.learning_curve(long_names),
         plotting.adaptation_curve({"thing": evaluation()}),
+        plotting.sample_efficiency(efficiency()),
     ):
         figure.draw_without_rendering()
         (legend,) = figure.legends

@@ -24,6 +24,7 @@ from gymnax.environments.classic_control import (
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
+from metarl_jax.validation import check_fraction
 
 Range = tuple[float, float]
 
@@ -36,11 +37,16 @@ def cartpole(
     masspole: Range = (0.05, 0.5),
     masscart: Range = (1.0, 1.0),
     gravity: Range = (9.8, 9.8),
+    crossed_wires: float = 0.0,
 ) -> TaskDistribution:
     """Builds CartPole with a drawn push, pole and cart.
 
     The reward is 1 a step until the pole falls or the cart leaves the track, so a
     return is at most the horizon.
+
+    One policy balances all of the default ranges. Where wires may be crossed none can
+    without learning which way they are: a feedback that balances one half of the tasks
+    topples the other.
 
     Args:
       horizon: T, steps in an episode.
@@ -49,14 +55,17 @@ def cartpole(
       masspole: kilograms.
       masscart: kilograms.
       gravity: metres per second squared.
+      crossed_wires: the probability that "left" pushes right and "right" left, a
+        negative force in the task.
 
     Returns:
       The family.
 
     Raises:
-      ValueError: if a range is not positive, finite and in order, or the horizon is
-        below 1.
+      ValueError: if a range is not positive, finite and in order, `crossed_wires` is
+        not in [0, 1], or the horizon is below 1.
     """
+    check_fraction(crossed_wires=crossed_wires)
     env = CartPole()
     draw = _uniform(
         force_mag=force_mag,
@@ -67,7 +76,10 @@ def cartpole(
     )
 
     def sample(key):
-        drawn = draw(key)
+        key_physics, key_wires = jax.random.split(key)
+        drawn = draw(key_physics)
+        crossed = jax.random.bernoulli(key_wires, crossed_wires)
+        drawn["force_mag"] *= jnp.where(crossed, -1.0, 1.0)
         # The dynamics read these two as well as what they are made of.
         return dataclasses.replace(
             env.default_params,

@@ -13,6 +13,7 @@ def cartpole_maml(
     length: tuple[float, float] = (0.1, 2.0),
     masspole: tuple[float, float] = (0.05, 2.0),
     gravity: tuple[float, float] = (5.0, 20.0),
+    crossed_wires: float = 0.0,
     num_tasks: int = 20,
     num_episodes: int = 10,
     horizon: int = 200,
@@ -41,6 +42,7 @@ def cartpole_maml(
       length: range of half the pole's length in metres.
       masspole: range of the pole's mass in kilograms.
       gravity: range of gravity in metres per second squared.
+      crossed_wires: probability that left pushes right.
       num_tasks: tasks in a meta-training step.
       num_episodes: episodes of each task before and after adaptation.
       horizon: time limit of an episode in steps.
@@ -68,6 +70,7 @@ def cartpole_maml(
         length=length,
         masspole=masspole,
         gravity=gravity,
+        crossed_wires=crossed_wires,
     )
     policy = mlp_policy(
         tasks,
