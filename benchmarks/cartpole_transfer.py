@@ -62,7 +62,7 @@ MAML, PRETRAINED, SCRATCH, PEER = (
     "PPO from scratch",
     "Stable-Baselines3 PPO from scratch",
 )
-NUM_SEEDS = {MAML: 2, PRETRAINED: 1, SCRATCH: 1}
+NUM_SEEDS = {MAML: 3, PRETRAINED: 1, SCRATCH: 1}
 # Of a round: MAML's as in meta-training; on other tasks PPO did as well with 5 as 10.
 NUM_EPISODES = {MAML: 10, PRETRAINED: 5, SCRATCH: 5}
 NUM_ROUNDS = {MAML: 10, PRETRAINED: 60, SCRATCH: 120}

@@ -55,7 +55,7 @@ def pretraining(
     inner_optimizer: optax.GradientTransformation | None = None,
     clip_range: float | jax.Array = 0.2,
     discount: float | jax.Array = 0.99,
-    gae_lambda: float | jax.Array = 0.95,
+    gae_lambda: float | jax.Array = 1.0,
 ) -> MetaAlgorithm:
     """Builds multi-task PPO for a task distribution and a policy without memory.
 
@@ -75,7 +75,8 @@ def pretraining(
       inner_optimizer: of fine-tuning; default `optax.adam(3e-4)`.
       clip_range: ε, a step's ratio has no gradient beyond 1 ± ε.
       discount: γ.
-      gae_lambda: λ of the advantages, each task's from its own linear baseline.
+      gae_lambda: λ of the advantages, each task's from its own linear baseline, which
+        is a poor model: below 1 its errors are learned.
 
     Returns:
       A `MetaAlgorithm`. Its `adapt` draws minibatches with the key it is given.
