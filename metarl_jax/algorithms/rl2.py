@@ -151,7 +151,9 @@ def rl2(
             "None"
         )
     default = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
-    surrogate = surrogates.likelihood_ratio if trusting else surrogates.clipped(clip_range)
+    surrogate = (
+        surrogates.likelihood_ratio if trusting else surrogates.clipped(clip_range)
+    )
     # Of the policy and of the critic. The gradient steps leave a policy alone that a
     # trust region moves.
     optimizer = optax.partition(
@@ -178,9 +180,7 @@ def rl2(
 
         def one_trial(steps):
             memory = policy.initial_memory()
-            distribution, value = trials.replay(
-                policy, params["policy"], memory, steps
-            )
+            distribution, value = trials.replay(policy, params["policy"], memory, steps)
             if critic is not None:
                 memory = critic.initial_memory()
                 _, value = trials.replay(critic, params["critic"], memory, steps)
@@ -189,7 +189,7 @@ def rl2(
         return jax.vmap(one_trial)(steps)
 
     def prepare(params, trajectories):
-        """Makes trajectories `[N, E, T, ...]` a batch, and tells how good values were."""
+        """Makes trajectories `[N, E, T, ...]` a batch; rates the values too."""
         steps = jax.vmap(trials.stream)(trajectories)
         old, value = replay(params, steps)
         advantage = jax.vmap(
@@ -228,6 +228,33 @@ def rl2(
         objective = terms.gain + entropy_coeff * terms.entropy
         return value_coeff * terms.value_error - objective, terms
 
+    def natural_step(params, batch):
+        """Moves the policy alone, and returns the gradient's norm too."""
+
+        def objective(theta):
+            terms = evaluate({**params, "policy": theta}, batch)
+            return terms.gain + entropy_coeff * terms.entropy, terms.kl
+
+        def distribution(theta):
+            return replay({**params, "policy": theta}, batch.steps)[0]
+
+        theta = params["policy"]
+        (value, _), gradient = jax.value_and_grad(objective, has_aux=True)(theta)
+        theta, _ = trust_region.trust_region_step(
+            theta,
+            value,
+            gradient,
+            partial(
+                trust_region.fisher_vector_product,
+                distribution,
+                theta,
+                batch.steps.mask,
+            ),
+            objective,
+            outer_optimizer,
+        )
+        return {**params, "policy": theta}, optax.tree.norm(gradient)
+
     def step(key, state):
         """One meta-training step."""
         key_tasks, key_collect, key_shuffle = jax.random.split(key, 3)
@@ -245,6 +272,9 @@ def rl2(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch, explained_variance = prepare(params, trajectories)
+
+        if trusting:
+            params, natural_norm = natural_step(params, batch)
 
         def update(carry, index):
             params, optimizer_state = carry
@@ -269,7 +299,8 @@ def rl2(
             params["critic"],
             optimizer_state,
         )
-        finite = jnp.all(jnp.isfinite(gradient_norms))
+        gradient_norm = natural_norm if trusting else gradient_norms[0]
+        finite = jnp.isfinite(gradient_norm) & jnp.all(jnp.isfinite(gradient_norms))
         new_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), new_state, state
         )
@@ -279,7 +310,7 @@ def rl2(
             episode_returns[0],
             episode_returns[-1],
             episode_returns,
-            gradient_norms[0],
+            gradient_norm,
             terms.entropy[0],
             last.kl,
             last.clip_fraction,
