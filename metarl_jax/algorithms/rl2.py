@@ -47,7 +47,7 @@ class RL2Info(NamedTuple):
     return_before: jax.Array  # of the first episode
     return_after: jax.Array  # of the last
     episode_returns: jax.Array  # [E]
-    gradient_norm: jax.Array  # of the first minibatch
+    gradient_norm: jax.Array  # of the loss in the first minibatch
     entropy: jax.Array  # of the policy that acted, or nearly
     kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
     clip_fraction: jax.Array  # of ratios outside 1 ± ε in the last epoch
@@ -144,23 +144,20 @@ def rl2(
             "num_exploration_episodes must be at least 0 and leave one of "
             f"{num_episodes} episodes; got {num_exploration_episodes}"
         )
-    trusting = isinstance(outer_optimizer, TrustRegion)
-    if trusting and critic is None:
+    if isinstance(outer_optimizer, TrustRegion) and critic is None:
         raise ValueError(
             "a TrustRegion moves no value head; a critic of its own is required, got "
             "None"
         )
-    default = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
-    surrogate = (
-        surrogates.likelihood_ratio if trusting else surrogates.clipped(clip_range)
-    )
-    # Of the policy and of the critic. The gradient steps leave a policy alone that a
-    # trust region moves.
+    if isinstance(outer_optimizer, TrustRegion):
+        surrogate = surrogates.likelihood_ratio
+        # The gradient steps are then the critic's alone.
+        policy_optimizer = optax.set_to_zero()
+    else:
+        surrogate = surrogates.clipped(clip_range)
+        policy_optimizer = _default_optimizer(outer_optimizer)
     optimizer = optax.partition(
-        {
-            "policy": optax.set_to_zero() if trusting else outer_optimizer or default,
-            "critic": critic_optimizer or default,
-        },
+        {"policy": policy_optimizer, "critic": _default_optimizer(critic_optimizer)},
         {"policy": "policy", "critic": "critic"},
     )
 
@@ -228,8 +225,8 @@ def rl2(
         objective = terms.gain + entropy_coeff * terms.entropy
         return value_coeff * terms.value_error - objective, terms
 
-    def natural_step(params, batch):
-        """Moves the policy alone, and returns the gradient's norm too."""
+    def natural_step(params, batch, region):
+        """Moves the policy alone, by one trust-region step."""
 
         def objective(theta):
             terms = evaluate({**params, "policy": theta}, batch)
@@ -251,14 +248,14 @@ def rl2(
                 batch.steps.mask,
             ),
             objective,
-            outer_optimizer,
+            region,
         )
-        return {**params, "policy": theta}, optax.tree.norm(gradient)
+        return {**params, "policy": theta}
 
     def step(key, state):
         """One meta-training step."""
         key_tasks, key_collect, key_shuffle = jax.random.split(key, 3)
-        params = {"policy": state.agent.params, "critic": state.critic}
+        params: Any = {"policy": state.agent.params, "critic": state.critic}
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
 
         # Not `rollout.collect_tasks`: all act with the same parameters, so that a
@@ -273,8 +270,8 @@ def rl2(
         )
         batch, explained_variance = prepare(params, trajectories)
 
-        if trusting:
-            params, natural_norm = natural_step(params, batch)
+        if isinstance(outer_optimizer, TrustRegion):
+            params = natural_step(params, batch, outer_optimizer)
 
         def update(carry, index):
             params, optimizer_state = carry
@@ -299,8 +296,7 @@ def rl2(
             params["critic"],
             optimizer_state,
         )
-        gradient_norm = natural_norm if trusting else gradient_norms[0]
-        finite = jnp.isfinite(gradient_norm) & jnp.all(jnp.isfinite(gradient_norms))
+        finite = jnp.all(jnp.isfinite(gradient_norms))
         new_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), new_state, state
         )
@@ -310,7 +306,7 @@ def rl2(
             episode_returns[0],
             episode_returns[-1],
             episode_returns,
-            gradient_norm,
+            gradient_norms[0],
             terms.entropy[0],
             last.kl,
             last.clip_fraction,
@@ -319,3 +315,9 @@ def rl2(
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)
+
+
+def _default_optimizer(optimizer):
+    if optimizer is not None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
