@@ -158,16 +158,18 @@ def sigmoid(x):
 def plain_gru(p, xs):
     h = np.zeros(6)
     for x in xs:
-        a, b = np.split(plain(x, p["input"]), 3), np.split(h @ p["kernel"], 3)
+        a = np.split(x @ p["input_kernel"] + p["bias"], 3)
+        b = np.split(h @ p["recurrent_kernel"], 3)
         r, z = sigmoid(a[0] + b[0]), sigmoid(a[1] + b[1])
-        h = (1 - z) * np.tanh(a[2] + r * (b[2] + p["bias"])) + z * h
+        h = (1 - z) * np.tanh(a[2] + r * (b[2] + p["recurrent_bias"])) + z * h
         yield h
 
 
 def plain_lstm(p, xs):
     h = c = np.zeros(6)
     for x in xs:
-        i, f, o, g = np.split(plain(x, p["input"]) + h @ p["kernel"], 4)
+        gates = x @ p["input_kernel"] + p["bias"] + h @ p["recurrent_kernel"]
+        i, f, o, g = np.split(gates, 4)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         yield h

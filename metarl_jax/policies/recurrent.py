@@ -10,8 +10,7 @@ class GRU(nn.Module):
 
     r, z = σ(W x + U h + b),  n = tanh(W_n x + b_n + r (U_n h + c)),
     h' = (1 - z) n + z h: the reset gate after the product, so that one matrix product
-    with the state serves all gates. Those with the inputs are made for a whole stream
-    at once.
+    with the state serves all gates.
 
     Attributes:
       size: of the state and the output.
@@ -19,11 +18,21 @@ class GRU(nn.Module):
 
     size: int = 64
 
-    def setup(self):
-        """Declares the parameters."""
-        self.input = nn.Dense(3 * self.size)
-        self.kernel = self.param("kernel", _orthogonal_gates(3), (self.size,) * 2)
-        self.bias = self.param("bias", nn.initializers.zeros, (self.size,))
+    @nn.compact
+    def _update(self, input_size):
+        w, b, u = _gates(self, 3, input_size, self.size)
+        c = self.param("recurrent_bias", nn.initializers.zeros, (self.size,))
+
+        def update(state, x):
+            from_input = jnp.split(x @ w + b, 3)
+            from_state = jnp.split(state @ u, 3)
+            reset = nn.sigmoid(from_input[0] + from_state[0])
+            keep = nn.sigmoid(from_input[1] + from_state[1])
+            new = jnp.tanh(from_input[2] + reset * (from_state[2] + c))
+            state = (1.0 - keep) * new + keep * state
+            return state, state
+
+        return update
 
     def initial_state(self):
         """Returns zeros."""
@@ -31,35 +40,19 @@ class GRU(nn.Module):
 
     def __call__(self, state, x):
         """Takes one step."""
-        state = self._update(state, self.input(x))
-        return state, state
+        return self._update(x.shape[-1])(state, x)
 
     def unroll(self, state, xs):
         """Takes a stream of steps."""
-
-        def step(state, projected):
-            state = self._update(state, projected)
-            return state, state
-
-        return jax.lax.scan(step, state, self.input(xs))[1]
-
-    def _update(self, state, projected):
-        from_input = jnp.split(projected, 3, axis=-1)
-        from_state = jnp.split(state @ self.kernel, 3, axis=-1)
-        reset, keep = (
-            nn.sigmoid(x + h)
-            for x, h in zip(from_input[:2], from_state[:2], strict=True)
-        )
-        new = jnp.tanh(from_input[2] + reset * (from_state[2] + self.bias))
-        return (1.0 - keep) * new + keep * state
+        return jax.lax.scan(self._update(xs.shape[-1]), state, xs)[1]
 
 
 class LSTM(nn.Module):
     """A long short-term memory (Hochreiter & Schmidhuber 1997).
 
     i, f, o = σ(W x + U h + b),  g = tanh(W_g x + U_g h + b_g),
-    c' = f c + i g,  h' = o tanh(c'), with 1 added to b_f at initialisation (Gers et al.
-    2000), so that what is stored is at first kept.
+    c' = f c + i g,  h' = o tanh(c'), with b_f = 1 at initialisation (Gers et al. 2000),
+    so that what is stored is at first kept.
 
     Attributes:
       size: of the cell, the hidden state and the output.
@@ -67,10 +60,20 @@ class LSTM(nn.Module):
 
     size: int = 64
 
-    def setup(self):
-        """Declares the parameters."""
-        self.input = nn.Dense(4 * self.size, bias_init=_forget_bias(self.size))
-        self.kernel = self.param("kernel", _orthogonal_gates(4), (self.size,) * 2)
+    @nn.compact
+    def _update(self, input_size):
+        forget = jnp.arange(4 * self.size) // self.size == 1
+        w, b, u = _gates(self, 4, input_size, self.size, bias=jnp.where(forget, 1.0, 0))
+
+        def update(state, x):
+            cell, hidden = state
+            gates = jnp.split(x @ w + b + hidden @ u, 4)
+            write, keep, read = (nn.sigmoid(gate) for gate in gates[:3])
+            cell = keep * cell + write * jnp.tanh(gates[3])
+            hidden = read * jnp.tanh(cell)
+            return (cell, hidden), hidden
+
+        return update
 
     def initial_state(self):
         """Returns zeros: the cell and the hidden state."""
@@ -78,40 +81,35 @@ class LSTM(nn.Module):
 
     def __call__(self, state, x):
         """Takes one step."""
-        state = self._update(state, self.input(x))
-        return state, state[1]
+        return self._update(x.shape[-1])(state, x)
 
     def unroll(self, state, xs):
         """Takes a stream of steps."""
-
-        def step(state, projected):
-            state = self._update(state, projected)
-            return state, state[1]
-
-        return jax.lax.scan(step, state, self.input(xs))[1]
-
-    def _update(self, state, projected):
-        cell, hidden = state
-        gates = jnp.split(projected + hidden @ self.kernel, 4, axis=-1)
-        write, keep, read = (nn.sigmoid(gate) for gate in gates[:3])
-        cell = keep * cell + write * jnp.tanh(gates[3])
-        return cell, read * jnp.tanh(cell)
+        return jax.lax.scan(self._update(xs.shape[-1]), state, xs)[1]
 
 
-def _orthogonal_gates(num_gates):
-    """Each gate's matrix orthogonal of its own; the shape is that of one."""
+def _gates(module, num_gates, input_size, size, bias=0.0):
+    """Declares W, b and U of all gates side by side, each gate's U orthogonal.
 
-    def init(key, shape):
-        keys = jax.random.split(key, num_gates)
-        orthogonal = nn.initializers.orthogonal()
-        return jnp.concatenate([orthogonal(key, shape) for key in keys], axis=-1)
+    W x stays inside the scan over time: making it for all steps beforehand is slower on
+    a CPU, where reading it back costs more than the product.
+    """
+    xavier = nn.initializers.xavier_uniform()
+    orthogonal = nn.initializers.orthogonal()
 
-    return init
+    def each(init):
+        def all_gates(key, shape):
+            keys = jax.random.split(key, num_gates)
+            return jnp.concatenate([init(key, shape) for key in keys], axis=-1)
 
+        return all_gates
 
-def _forget_bias(size):
-    def init(key, shape, dtype=jnp.float32):
+    def constant(key):
         del key
-        return jnp.zeros(shape, dtype).at[size : 2 * size].set(1.0)
+        return jnp.broadcast_to(bias, num_gates * size)
 
-    return init
+    return (
+        module.param("input_kernel", each(xavier), (input_size, size)),
+        module.param("bias", constant),
+        module.param("recurrent_kernel", each(orthogonal), (size, size)),
+    )
