@@ -200,7 +200,8 @@ def rl2(
         normalised = returns.normalise(advantage, steps.mask)
         target = value + advantage
         unexplained = jnp.var(advantage, where=steps.mask)
-        explained = 1.0 - unexplained / jnp.var(target, where=steps.mask)
+        total = jnp.var(target, where=steps.mask) + 1e-8
+        explained = 1.0 - unexplained / total
         return Batch(steps, old, normalised, target), explained
 
     def evaluate(params, batch):
