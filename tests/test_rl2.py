@@ -174,6 +174,7 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes):
 
     def loss(params, members):
         total, count, clipped = 0.0, 0, 0
+        variance = np.var(np.concatenate([target[i] for i in members]))
         for i in members:
             log_probs, values = plain_pass(params, trial_list[i])
             for t, (_, action, old, _) in enumerate(trial_list[i]):
@@ -181,7 +182,7 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes):
                 ratio = jnp.exp(log_probs[t][action] - old)
                 kept = jnp.minimum(ratio * a, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * a)
                 entropy = -jnp.sum(jnp.exp(log_probs[t]) * log_probs[t])
-                error = (values[t] - target[i][t]) ** 2
+                error = (values[t] - target[i][t]) ** 2 / variance
                 total += VALUE * error - kept - ENTROPY * entropy
                 clipped += kept < ratio * a
                 count += 1

@@ -51,7 +51,7 @@ class RL2Info(NamedTuple):
     entropy: jax.Array  # of the policy that acted, or nearly
     kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
     clip_fraction: jax.Array  # of ratios outside 1 ± ε in the last epoch
-    explained_variance: jax.Array  # of the returns to go, by the value that acted
+    explained_variance: jax.Array  # of the returns to go, by the value
     skipped: jax.Array
 
 
@@ -69,7 +69,7 @@ class Terms(NamedTuple):
 
     gain: jax.Array
     entropy: jax.Array
-    value_error: jax.Array
+    unexplained: jax.Array  # squared value error, relative to the returns' variance
     kl: jax.Array
     clip_fraction: jax.Array
 
@@ -112,7 +112,8 @@ def rl2(
         clipping gradients to a norm of 0.5.
       critic_optimizer: for a critic of its own; default the same as the default above.
       clip_range: ε, a ratio has no gradient beyond 1 ± ε. A trust region ignores it.
-      value_coeff: weight of the squared value error in the loss.
+      value_coeff: weight of the squared value error, relative to the variance of what
+        is predicted.
       entropy_coeff: weight of the policy's entropy.
       discount: γ, per step, across episode ends.
       gae_lambda: λ, likewise.
@@ -186,7 +187,7 @@ def rl2(
         return jax.vmap(one_trial)(steps)
 
     def prepare(params, trajectories):
-        """Makes trajectories `[N, E, T, ...]` a batch; rates the values too."""
+        """Makes trajectories `[N, E, T, ...]` a batch."""
         steps = jax.vmap(trials.stream)(trajectories)
         old, value = replay(params, steps)
         advantage = jax.vmap(
@@ -198,11 +199,7 @@ def rl2(
             )
         )(steps, value)
         normalised = returns.normalise(advantage, steps.mask)
-        target = value + advantage
-        unexplained = jnp.var(advantage, where=steps.mask)
-        total = jnp.var(target, where=steps.mask) + 1e-8
-        explained = 1.0 - unexplained / total
-        return Batch(steps, old, normalised, target), explained
+        return Batch(steps, old, normalised, value + advantage)
 
     def evaluate(params, batch):
         steps = batch.steps
@@ -212,11 +209,15 @@ def rl2(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
         )
         mean = partial(jnp.mean, where=steps.mask)
+        # Relative to the returns' variance: in their own units the value's gradient
+        # would drown the policy's wherever a trial returns much more than 1.
+        error = mean((value - batch.target) ** 2)
+        variance = jnp.var(batch.target, where=steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         return Terms(
             jnp.sum(gain) / jnp.sum(steps.mask),
             mean(distribution.entropy()),
-            mean((value - batch.target) ** 2),
+            error / (variance + 1e-8),
             mean(batch.old.kl(distribution)),
             mean(outside),
         )
@@ -224,7 +225,7 @@ def rl2(
     def loss(params, batch):
         terms = evaluate(params, batch)
         objective = terms.gain + entropy_coeff * terms.entropy
-        return value_coeff * terms.value_error - objective, terms
+        return value_coeff * terms.unexplained - objective, terms
 
     def natural_step(params, batch, region):
         """Moves the policy alone, by one trust-region step."""
@@ -269,8 +270,7 @@ def rl2(
         trajectories = jax.vmap(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
-        batch, explained_variance = prepare(params, trajectories)
-
+        batch = prepare(params, trajectories)
         if isinstance(outer_optimizer, TrustRegion):
             params = natural_step(params, batch, outer_optimizer)
 
@@ -311,7 +311,7 @@ def rl2(
             terms.entropy[0],
             last.kl,
             last.clip_fraction,
-            explained_variance,
+            1.0 - terms.unexplained[0],
             ~finite,
         )
 

@@ -47,7 +47,7 @@ def grid_rl2(
       decay_steps: meta-training steps until it has fallen.
       clip_range: a probability ratio has no gradient beyond 1 plus or minus this.
       entropy_coeff: weight of the policy's entropy.
-      value_coeff: weight of the squared value error.
+      value_coeff: weight of the squared value error relative to the returns' variance.
       discount: discount factor per step, across episode ends.
       gae_lambda: exponent of the advantages' average, likewise.
       num_steps: meta-training steps.

@@ -17,8 +17,8 @@ class LinearRecurrent(nn.Module):
       size: of a layer's input and output.
       state_size: complex numbers in a layer's state.
       num_layers: layers.
-      min_radius: |λ| is at first uniform over the ring between this
-      max_radius: and this.
+      min_radius: at initialisation λ is uniform over the ring from this radius
+      max_radius: to this one.
     """
 
     size: int = 64
