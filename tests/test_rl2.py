@@ -15,6 +15,7 @@ from metarl_jax import rollout
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.trust_region import TrustRegion
@@ -309,3 +310,12 @@ def test_a_trust_region_s_step_keeps_to_its_divergence():
 def test_wrong_arguments_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         rl2(TASKS, Sum(), num_tasks=4, **kwargs)
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm", "transformer", "linear"])
+def test_every_core_can_be_trained(core):
+    experiment = bandit_rl2(core=core, size=8, num_tasks=4, num_minibatches=2)
+    algorithm = experiment.algorithm
+    state = jax.eval_shape(algorithm.init, KEY)
+    new_state, _ = jax.eval_shape(algorithm.step, KEY, state)
+    assert new_state == state

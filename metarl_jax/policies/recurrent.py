@@ -106,7 +106,7 @@ def _gates(module, num_gates, input_size, size, bias=0.0):
 
     def constant(key):
         del key
-        return jnp.broadcast_to(bias, num_gates * size)
+        return jnp.full(num_gates * size, bias, jnp.float32)
 
     return (
         module.param("input_kernel", each(xavier), (input_size, size)),
