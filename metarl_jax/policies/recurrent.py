@@ -88,7 +88,7 @@ class LSTM(nn.Module):
         return jax.lax.scan(self._update(xs.shape[-1]), state, xs)[1]
 
 
-def _gates(module, num_gates, input_size, size, bias=0.0):
+def _gates(module, num_gates, input_size, size, bias: float | jax.Array = 0.0):
     """Declares W, b and U of all gates side by side, each gate's U orthogonal.
 
     W x stays inside the scan over time: making it for all steps beforehand is slower on
