@@ -18,20 +18,22 @@ def grid_rl2(
     num_epochs: int = 4,
     num_minibatches: int = 4,
     lr: float = 2e-3,
-    decay_steps: int = 2000,
+    decay_steps: int = 1000,
     clip_range: float = 0.2,
     entropy_coeff: float = 0.02,
     value_coeff: float = 0.5,
-    discount: float = 0.99,
+    discount: float = 1.0,
     gae_lambda: float = 0.95,
-    num_steps: int = 2000,
+    num_steps: int = 1000,
     num_eval_tasks: int = 1000,
     num_eval_episodes: int = 1,
     num_adaptation_steps: int = 3,
 ) -> Experiment:
     """Trains a policy with memory to search a grid for a goal and to return to it.
 
-    A Bayes-optimal agent's four episodes return 4.0, 11.07, 11.07 and 11.07.
+    A Bayes-optimal agent's four episodes return 4.0, 11.07, 11.07 and 11.07. Nothing is
+    discounted, as in these returns: with 0.99 training ends at a first episode that
+    leaves more to search in the second.
 
     Args:
       num_tasks: trials in a meta-training step, each of another task.
