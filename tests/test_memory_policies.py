@@ -126,7 +126,10 @@ class Echo(nn.Module):
 def test_what_the_core_sees(discrete):
     trial = random_trial()
     if discrete:
-        policy, encode = memory_policy(TASKS, Echo()), np.eye(3).__getitem__
+        policy, encode = (
+            memory_policy(TASKS, Echo(), time_scale=8.0),
+            np.eye(3).__getitem__,
+        )
     else:
         policy, encode = memory_policy(point_navigation(), Echo()), np.asarray
         action = np.stack([trial.action, -trial.action], axis=-1)
@@ -139,7 +142,8 @@ def test_what_the_core_sees(discrete):
     xs, action, reward = [], np.zeros(3 if discrete else 2), 0.0
     for e in range(E):
         for t in range(LENGTHS[e]):
-            xs.append([*trial.obs[e, t], *action, reward, t == 0])
+            time = [len(xs) / 8.0] if discrete else []
+            xs.append([*trial.obs[e, t], *action, reward, t == 0, *time])
             # An episode's last action and reward are there when the next one begins.
             action, reward = encode(trial.action[e, t]), trial.reward[e, t]
     readout = params["params"]["head"]["logits" if discrete else "mean"]

@@ -27,6 +27,7 @@ def bandit_rl2(
     horizon: int = 10,
     core: options.CoreName = "gru",
     size: int = 64,
+    show_time: bool = False,
     num_epochs: int = 4,
     num_minibatches: int = 4,
     lr: float = 2e-3,
@@ -53,6 +54,7 @@ def bandit_rl2(
       horizon: pulls of a trial.
       core: what the policy remembers with.
       size: of its state.
+      show_time: tell the policy how many pulls it has made.
       num_epochs: passes through one step's trials.
       num_minibatches: updates in a pass.
       lr: first learning rate of Adam; it falls linearly to a fiftieth.
@@ -69,7 +71,11 @@ def bandit_rl2(
       num_adaptation_steps: rounds after the first.
     """
     tasks = bernoulli_bandit(num_arms=num_arms, horizon=horizon)
-    policy = memory_policy(tasks, options.core_named(core, size=size, context=horizon))
+    policy = memory_policy(
+        tasks,
+        options.core_named(core, size=size, context=horizon),
+        time_scale=horizon if show_time else None,
+    )
     algorithm = rl2(
         tasks,
         policy,

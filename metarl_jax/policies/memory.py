@@ -39,6 +39,7 @@ class Recollection(NamedTuple):
     action: jax.Array  # [A] the last action, one-hot if it is discrete
     reward: jax.Array  # [] the last reward
     start: jax.Array  # [] 1 at the first step of an episode
+    time: jax.Array  # [] steps of the trial that were taken
 
 
 class MemoryPolicy(nn.Module):
@@ -50,14 +51,17 @@ class MemoryPolicy(nn.Module):
     Attributes:
       core: what remembers.
       head: the policy and value that are read out of the core's output.
+      time_scale: where it is given, the steps taken in the trial, divided by this, are
+        an input too (Wang et al. 2016, arXiv 1611.05763).
     """
 
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
     head: MLPPolicy
+    time_scale: float | None = None
 
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory after a step."""
-        x = jnp.concatenate(_inputs(memory, jnp.ravel(obs)))
+        x = self._input(memory, jnp.ravel(obs))
         state, y = self.core(memory.state, x)
         distribution, value, _ = self.head((), y)
         return distribution, value, memory._replace(state=state)
@@ -65,8 +69,13 @@ class MemoryPolicy(nn.Module):
     def initial_memory(self):
         """Returns the memory at the start of a trial."""
         size = self.head.num_actions or self.head.action_dim
-        state = self.core.initial_state()
-        return Recollection(state, jnp.zeros(size), jnp.zeros(()), jnp.ones(()))
+        return Recollection(
+            state=self.core.initial_state(),
+            action=jnp.zeros(size),
+            reward=jnp.zeros(()),
+            start=jnp.ones(()),
+            time=jnp.zeros(()),
+        )
 
     def observe(self, memory: Recollection, transition: Trajectory) -> Recollection:
         """Remembers what was done, what it paid and whether the episode is over."""
@@ -75,6 +84,7 @@ class MemoryPolicy(nn.Module):
             action=self._encode(transition.action),
             reward=transition.reward.astype(jnp.float32),
             start=ended.astype(jnp.float32),
+            time=memory.time + 1.0,
         )
 
     def unroll(self, params: Params, memory: Recollection, steps: Trajectory):
@@ -89,16 +99,21 @@ class MemoryPolicy(nn.Module):
         return self.apply(params, memory, steps, method="_unroll")
 
     def _unroll(self, memory, steps):
-        after = jax.vmap(lambda step: self.observe(memory, step))(steps)
-        before = jax.tree.map(
-            lambda first, xs: jnp.concatenate([first[None], xs[:-1]]),
-            memory._replace(state=()),
-            after._replace(state=()),
-        )
+        def remember(memory, step):
+            return self.observe(memory, step), memory
+
+        # Without the core, so that this scan moves a few numbers only.
+        before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
         obs = steps.obs.reshape(steps.mask.shape[0], -1)
-        xs = jnp.concatenate(_inputs(before, obs), axis=-1)
+        xs = jax.vmap(self._input)(before, obs)
         distribution, value, _ = self.head((), self.core.unroll(memory.state, xs))
         return distribution, value
+
+    def _input(self, memory, obs):
+        scalars = [memory.reward, memory.start]
+        if self.time_scale is not None:
+            scalars.append(memory.time / self.time_scale)
+        return jnp.concatenate([obs, memory.action, jnp.stack(scalars)])
 
     def _encode(self, action):
         if self.head.num_actions is None:
@@ -106,22 +121,16 @@ class MemoryPolicy(nn.Module):
         return jax.nn.one_hot(action, self.head.num_actions)
 
 
-def _inputs(memory, obs):
-    return [
-        obs.astype(jnp.float32),
-        memory.action,
-        memory.reward[..., None],
-        memory.start[..., None],
-    ]
-
-
-def memory_policy(tasks: TaskDistribution, core: Core, **kwargs) -> MemoryPolicy:
+def memory_policy(
+    tasks: TaskDistribution, core: Core, *, time_scale: float | None = None, **kwargs
+) -> MemoryPolicy:
     """Makes a `MemoryPolicy` whose heads fit a task family.
 
     Args:
       tasks: the family; only its environment's spaces are read.
       core: what remembers: `GRU`, `LSTM`, `Transformer`, `LinearRecurrent` or one of
         yours.
+      time_scale: as in `MemoryPolicy`.
       **kwargs: attributes of the head, an `MLPPolicy`; by default it has no hidden
         layer and a value head.
 
@@ -132,4 +141,5 @@ def memory_policy(tasks: TaskDistribution, core: Core, **kwargs) -> MemoryPolicy
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
-    return MemoryPolicy(core, mlp_policy(tasks, **kwargs).clone(obs_rank=1))
+    head = mlp_policy(tasks, **kwargs).clone(obs_rank=1)
+    return MemoryPolicy(core, head, time_scale)
