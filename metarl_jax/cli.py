@@ -436,7 +436,8 @@ def _evaluation_table(result: Mapping[str, Any]) -> str:
         return "–" if value is None else f"{value:.2f}"
 
     steps = result["adaptation_step"]
-    rows = [("return after adaptation steps", list(map(str, steps)))]
+    unit = result.get("adaptation_unit", "adaptation steps")  # older records lack it
+    rows = [(f"return after {unit}", list(map(str, steps)))]
     rows.append(("meta-learned: mean", list(map(number, result["return_mean"]))))
     interval = [f"[{number(low)}, {number(high)}]" for low, high in result["return_ci"]]
     rows.append(("  95 % interval", interval))

@@ -153,7 +153,7 @@ def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
 
 
 def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draws the return on held-out tasks against the number of adaptation steps.
+    """Draws the return on held-out tasks against adaptation steps or episodes.
 
     Args:
       evaluations: `evaluation.json` by the run's label. A single run is drawn beside
@@ -188,7 +188,11 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
             label=f"{name} (published)",
             zorder=4,
         )
-    axes.set_xlabel("adaptation steps")
+    units = dict.fromkeys(
+        result.get("adaptation_unit", "adaptation steps")  # older records lack it
+        for result in evaluations.values()
+    )
+    axes.set_xlabel(" or ".join(units))
     axes.set_ylabel("mean return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     counts = {

@@ -104,7 +104,9 @@ class Policy(Protocol):
     with any leading batch axes. One that learns while it acts may also have a method
     `observe(memory, transition) -> memory`, called after every step with what came of
     the action (`metarl_jax.rollout.remember`): so the last reward of an episode reaches
-    it before the next one begins.
+    it before the next one begins. And one that has a faster way along recorded steps
+    than one after the other may have a method `unroll(params, memory, steps)`
+    (`metarl_jax.trials.replay`).
     """
 
     def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:

@@ -26,6 +26,7 @@ LAYERS = [
     {"aggregation", "batching", "policy_gradient", "validation"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
+    {"trials"},
     {"algorithms"},
     {"evaluation"},
     {"sample_efficiency"},

@@ -99,6 +99,12 @@ def test_adaptation_curves_show_references_and_published_values():
     np.testing.assert_array_equal(drawn["A paper (published)"], [-4.5, -2.5, -1.0])
     several = plotting.adaptation_curve({"a": evaluation(), "b": evaluation(1.0)})
     assert set(curves(several)) == {"a", "b", "A paper (published)"}
+    # What the curve counts is said below it.
+    assert several.axes[0].get_xlabel() == "adaptation steps"
+    episodes = {**evaluation(), "adaptation_unit": "episodes of experience"}
+    both = plotting.adaptation_curve({"a": evaluation(), "b": episodes})
+    label = both.axes[0].get_xlabel()
+    assert label == "adaptation steps or episodes of experience"
 
 
 def efficiency():

@@ -7,8 +7,12 @@ import jax
 import optax
 
 from metarl_jax import surrogates
+from metarl_jax.policies.linear_recurrent import LinearRecurrent
+from metarl_jax.policies.memory import Core
+from metarl_jax.policies.recurrent import GRU, LSTM
+from metarl_jax.policies.transformer import Transformer
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.validation import check_above_zero
+from metarl_jax.validation import check_above_zero, check_positive
 
 SurrogateName = Literal[
     "score-function",
@@ -19,6 +23,7 @@ SurrogateName = Literal[
     "clipped",
 ]
 ActivationName = Literal["relu", "tanh"]
+CoreName = Literal["gru", "lstm", "transformer", "linear"]
 OuterOptimizerName = Literal["trust-region", "adam"]
 
 
@@ -82,3 +87,43 @@ def group_size_for_device(task_group_size: int | None, num_tasks: int) -> int | 
     if task_group_size is not None:
         return task_group_size
     return 1 if jax.default_backend() == "cpu" else num_tasks
+
+
+def core_named(name: CoreName, *, size: int, context: int) -> Core:
+    """Makes what a policy with memory remembers with.
+
+    Args:
+      name: of the architecture.
+      size: of its state; a transformer's is that of the residual stream.
+      context: how many steps a transformer looks back; others have no limit.
+
+    Raises:
+      ValueError: if the size is below 1, or not what the architecture needs.
+    """
+    check_positive(size=size, context=context)
+    if name == "transformer":
+        return Transformer(size, context=context)
+    if name == "linear":
+        return LinearRecurrent(size, size)
+    return {"gru": GRU, "lstm": LSTM}[name](size)
+
+
+def decaying_adam(
+    lr: float, *, decay_steps: int, updates_per_step: int
+) -> optax.GradientTransformation:
+    """Makes Adam for PPO, its learning rate falling linearly to a fiftieth.
+
+    Gradients are clipped to a norm of 0.5.
+
+    Args:
+      lr: the first learning rate.
+      decay_steps: meta-training steps until it has fallen.
+      updates_per_step: optimiser updates in a meta-training step.
+
+    Raises:
+      ValueError: if a size is not above 0.
+    """
+    check_above_zero(lr=lr)
+    check_positive(decay_steps=decay_steps)
+    schedule = optax.linear_schedule(lr, lr / 50, decay_steps * updates_per_step)
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule, eps=1e-5))

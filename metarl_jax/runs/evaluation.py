@@ -100,6 +100,7 @@ def evaluate_run(
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
         "published": experiment.published,
+        "adaptation_unit": experiment.adaptation_unit,
         "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
         "num_tasks": protocol.num_tasks,
         "num_episodes": protocol.num_episodes,

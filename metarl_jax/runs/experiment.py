@@ -28,6 +28,8 @@ class Experiment(NamedTuple):
       published: returns after 0…K adaptation steps as printed in a paper, by method.
       goal: `(task) -> [2]`, for families whose observation is a position in the
         plane: where the goal is, so that paths can be drawn.
+      adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
+        experience"` where a memory adapts in every episode.
     """
 
     tasks: TaskDistribution
@@ -36,6 +38,7 @@ class Experiment(NamedTuple):
     evaluation: Evaluation
     published: Mapping[str, tuple[float, ...]] = {}
     goal: Callable[[Task], jax.Array] | None = None
+    adaptation_unit: str = "adaptation steps"
 
 
 def check_seed(seed: int, num_seeds: int = 1) -> None:

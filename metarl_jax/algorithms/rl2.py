@@ -1,0 +1,324 @@
+"""RL²: a policy with memory that learns to learn, and E-RL².
+
+Maximises the return of a whole trial of E episodes of one task,
+
+    I(θ) = E_task E_{τ ~ π_θ} [ Σ_t γ^t r_t ],    t = 1 … E T,
+
+with the policy's memory, which sees actions and rewards, carried through the episode
+ends: whatever it infers about the task is its adaptation (Duan et al. 2016, arXiv
+1611.02779; Wang et al. 2016, arXiv 1611.05763). E-RL² leaves the first episodes out of
+the sum, so that they are worth what they teach and nothing else (Stadie et al. 2018,
+arXiv 1803.01118). The update is PPO's (Schulman et al. 2017, arXiv 1707.06347) or a
+trust region's.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import returns, rollout, surrogates, trials, trust_region
+from metarl_jax.trust_region import TrustRegion
+from metarl_jax.types import (
+    Agent,
+    Distribution,
+    MetaAlgorithm,
+    Params,
+    Policy,
+    TaskDistribution,
+    Trajectory,
+)
+from metarl_jax.validation import check_fraction, check_policy, check_positive
+
+
+class RL2State(NamedTuple):
+    """What the next meta-training step needs."""
+
+    agent: Agent
+    critic: Params
+    optimizer_state: Any
+
+
+class RL2Info(NamedTuple):
+    """What a person plots. `[]` unless said otherwise; means over tasks."""
+
+    return_before: jax.Array  # of the first episode
+    return_after: jax.Array  # of the last
+    episode_returns: jax.Array  # [E]
+    gradient_norm: jax.Array  # of the loss in the first minibatch
+    entropy: jax.Array  # of the policy that acted, or nearly
+    kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
+    clip_fraction: jax.Array  # of ratios outside 1 ± ε in the last epoch
+    explained_variance: jax.Array  # of the returns to go, by the value
+    skipped: jax.Array
+
+
+class Batch(NamedTuple):
+    """Trials, ready for the loss. Constants; leaves `[N, L, ...]`."""
+
+    steps: Trajectory
+    old: Distribution  # of the policy that acted
+    advantage: jax.Array
+    target: jax.Array  # of the value: what it was, plus the advantage
+
+
+class Terms(NamedTuple):
+    """Means over the valid steps of a batch. All `[]`."""
+
+    gain: jax.Array
+    entropy: jax.Array
+    unexplained: jax.Array  # squared value error, relative to the returns' variance
+    kl: jax.Array
+    clip_fraction: jax.Array
+
+
+def rl2(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    critic: Policy | None = None,
+    num_tasks: int = 128,
+    num_episodes: int = 2,
+    num_exploration_episodes: int = 0,
+    num_epochs: int = 4,
+    num_minibatches: int = 2,
+    outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
+    critic_optimizer: optax.GradientTransformation | None = None,
+    clip_range: float | jax.Array = 0.2,
+    value_coeff: float | jax.Array = 0.5,
+    entropy_coeff: float | jax.Array = 0.01,
+    discount: float | jax.Array = 0.99,
+    gae_lambda: float | jax.Array = 0.95,
+) -> MetaAlgorithm:
+    """Builds RL² for a task distribution and any policy.
+
+    Adaptation is what the policy's memory does; `adapt` is the identity. A policy
+    without memory is trained to do well in all tasks at once.
+
+    Args:
+      tasks: the task distribution.
+      policy: how the agent acts; its own value is the critic unless one is given.
+      critic: a policy of its own parameters whose value is used; it may have memory.
+      num_tasks: N, trials in a meta-training step, each of another task.
+      num_episodes: E, episodes of a trial.
+      num_exploration_episodes: how many of them, from the first, are left out of the
+        objective; above 0 it is E-RL².
+      num_epochs: passes through one step's data.
+      num_minibatches: updates in a pass. A minibatch is made of whole trials.
+      outer_optimizer: an optax transformation, which makes it PPO, or a `TrustRegion`,
+        which takes one step for all of the data; default `optax.adam(3e-4)` after
+        clipping gradients to a norm of 0.5.
+      critic_optimizer: for a critic of its own; default the same as the default above.
+      clip_range: ε, a ratio has no gradient beyond 1 ± ε. A trust region ignores it.
+      value_coeff: weight of the squared value error, relative to the variance of what
+        is predicted.
+      entropy_coeff: weight of the policy's entropy.
+      discount: γ, per step, across episode ends.
+      gae_lambda: λ, likewise.
+
+    Returns:
+      A `MetaAlgorithm`.
+
+    Raises:
+      ValueError: if a count is below 1 or `num_exploration_episodes` not in [0, E),
+        `num_minibatches` does not divide `num_tasks`, γ or λ is not in [0, 1],
+        `clip_range` is not above 0, a trust region has no critic beside it, or the
+        policy does not fit the action space.
+    """
+    check_positive(
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_epochs=num_epochs,
+        num_minibatches=num_minibatches,
+    )
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_policy(tasks, policy, parallel_episodes=False)
+    if num_tasks % num_minibatches:
+        raise ValueError(
+            f"num_minibatches must divide num_tasks; got {num_minibatches} and "
+            f"{num_tasks}"
+        )
+    if not 0 <= num_exploration_episodes < num_episodes:
+        raise ValueError(
+            "num_exploration_episodes must be at least 0 and leave one of "
+            f"{num_episodes} episodes; got {num_exploration_episodes}"
+        )
+    if isinstance(outer_optimizer, TrustRegion) and critic is None:
+        raise ValueError(
+            "a TrustRegion moves no value head; a critic of its own is required, got "
+            "None"
+        )
+    if isinstance(outer_optimizer, TrustRegion):
+        surrogate = surrogates.likelihood_ratio
+        # The gradient steps are then the critic's alone.
+        policy_optimizer = optax.set_to_zero()
+    else:
+        surrogate = surrogates.clipped(clip_range)
+        policy_optimizer = _default_optimizer(outer_optimizer)
+    optimizer = optax.partition(
+        {"policy": policy_optimizer, "critic": _default_optimizer(critic_optimizer)},
+        {"policy": "policy", "critic": "critic"},
+    )
+
+    def init(key):
+        key_task, key_reset, key_policy, key_critic = jax.random.split(key, 4)
+        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        memory = policy.initial_memory()
+        params = {"policy": policy.init(key_policy, memory, obs), "critic": ()}
+        if critic is not None:
+            params["critic"] = critic.init(key_critic, critic.initial_memory(), obs)
+        return RL2State(
+            Agent(params["policy"], memory), params["critic"], optimizer.init(params)
+        )
+
+    def replay(params, steps):
+        """Returns the distributions and values `[N, L]` along trials `[N, L, ...]`."""
+
+        def one_trial(steps):
+            memory = policy.initial_memory()
+            distribution, value = trials.replay(policy, params["policy"], memory, steps)
+            if critic is not None:
+                memory = critic.initial_memory()
+                _, value = trials.replay(critic, params["critic"], memory, steps)
+            return distribution, value
+
+        return jax.vmap(one_trial)(steps)
+
+    def prepare(params, trajectories):
+        """Makes trajectories `[N, E, T, ...]` a batch."""
+        steps = jax.vmap(trials.stream)(trajectories)
+        old, value = replay(params, steps)
+        advantage = jax.vmap(
+            partial(
+                trials.advantages,
+                discount=discount,
+                gae_lambda=gae_lambda,
+                num_exploration_episodes=num_exploration_episodes,
+            )
+        )(steps, value)
+        normalised = returns.normalise(advantage, steps.mask)
+        return Batch(steps, old, normalised, value + advantage)
+
+    def evaluate(params, batch):
+        steps = batch.steps
+        distribution, value = replay(params, steps)
+        log_prob = distribution.log_prob(steps.action)
+        gain = jax.vmap(surrogate)(
+            log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
+        )
+        mean = partial(jnp.mean, where=steps.mask)
+        # Relative to the returns' variance: in their own units the value's gradient
+        # would drown the policy's wherever a trial returns much more than 1.
+        error = mean((value - batch.target) ** 2)
+        variance = jnp.var(batch.target, where=steps.mask)
+        outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
+        return Terms(
+            jnp.sum(gain) / jnp.sum(steps.mask),
+            mean(distribution.entropy()),
+            error / (variance + 1e-8),
+            mean(batch.old.kl(distribution)),
+            mean(outside),
+        )
+
+    def loss(params, batch):
+        terms = evaluate(params, batch)
+        objective = terms.gain + entropy_coeff * terms.entropy
+        return value_coeff * terms.unexplained - objective, terms
+
+    def natural_step(params, batch, region):
+        """Moves the policy alone, by one trust-region step."""
+
+        def objective(theta):
+            terms = evaluate({**params, "policy": theta}, batch)
+            return terms.gain + entropy_coeff * terms.entropy, terms.kl
+
+        def distribution(theta):
+            return replay({**params, "policy": theta}, batch.steps)[0]
+
+        theta = params["policy"]
+        (value, _), gradient = jax.value_and_grad(objective, has_aux=True)(theta)
+        theta, _ = trust_region.trust_region_step(
+            theta,
+            value,
+            gradient,
+            partial(
+                trust_region.fisher_vector_product,
+                distribution,
+                theta,
+                batch.steps.mask,
+            ),
+            objective,
+            region,
+        )
+        return {**params, "policy": theta}
+
+    def step(key, state):
+        """One meta-training step."""
+        key_tasks, key_collect, key_shuffle = jax.random.split(key, 3)
+        params: Any = {"policy": state.agent.params, "critic": state.critic}
+        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
+
+        # Not `rollout.collect_tasks`: all act with the same parameters, so that a
+        # matrix product serves all of them.
+        def collect(key, task):
+            return rollout.collect(
+                key, tasks, policy, state.agent, task, num_episodes=num_episodes
+            )[1]
+
+        trajectories = jax.vmap(collect)(
+            jax.random.split(key_collect, num_tasks), task_batch
+        )
+        batch = prepare(params, trajectories)
+        if isinstance(outer_optimizer, TrustRegion):
+            params = natural_step(params, batch, outer_optimizer)
+
+        def update(carry, index):
+            params, optimizer_state = carry
+            minibatch = jax.tree.map(lambda x: x[index], batch)
+            gradient, terms = jax.grad(loss, has_aux=True)(params, minibatch)
+            updates, optimizer_state = optimizer.update(
+                gradient, optimizer_state, params
+            )
+            params = optax.apply_updates(params, updates)
+            return (params, optimizer_state), (optax.tree.norm(gradient), terms)
+
+        order = jax.vmap(partial(jax.random.permutation, x=num_tasks))(
+            jax.random.split(key_shuffle, num_epochs)
+        )
+        (params, optimizer_state), (gradient_norms, terms) = jax.lax.scan(
+            update,
+            (params, state.optimizer_state),
+            order.reshape(num_epochs * num_minibatches, -1),
+        )
+        new_state = RL2State(
+            state.agent._replace(params=params["policy"]),
+            params["critic"],
+            optimizer_state,
+        )
+        finite = jnp.all(jnp.isfinite(gradient_norms))
+        new_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), new_state, state
+        )
+        episode_returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
+        last = jax.tree.map(lambda x: jnp.mean(x[-num_minibatches:]), terms)
+        return new_state, RL2Info(
+            episode_returns[0],
+            episode_returns[-1],
+            episode_returns,
+            gradient_norms[0],
+            terms.entropy[0],
+            last.kl,
+            last.clip_fraction,
+            1.0 - terms.unexplained[0],
+            ~finite,
+        )
+
+    return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)
+
+
+def _default_optimizer(optimizer):
+    if optimizer is not None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))

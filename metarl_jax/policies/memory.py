@@ -1,0 +1,145 @@
+"""A policy that remembers: what it saw, did and got, through any core with a state."""
+
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
+from metarl_jax.types import Params, TaskDistribution, Trajectory
+
+
+class Core(Protocol):
+    """What carries information along a trial; a flax module of this shape.
+
+    `unroll` is `__call__` step after step, computed in whatever way is fastest.
+    """
+
+    def initial_state(self) -> Any:
+        """Returns the state at the start of a trial."""
+        ...
+
+    def __call__(self, state: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+        """Takes an input `[D]`; returns the next state and an output `[H]`."""
+        ...
+
+    def unroll(self, state: Any, xs: jax.Array) -> jax.Array:
+        """Takes a stream of inputs `[L, D]`; returns the outputs `[L, H]`."""
+        ...
+
+
+class Recollection(NamedTuple):
+    """The memory of a `MemoryPolicy`: what its next input needs beside the observation.
+
+    At the start of a trial action and reward are zero.
+    """
+
+    state: Any  # of the core
+    action: jax.Array  # [A] the last action, one-hot if it is discrete
+    reward: jax.Array  # [] the last reward
+    start: jax.Array  # [] 1 at the first step of an episode
+    time: jax.Array  # [] steps of the trial that were taken
+
+
+class MemoryPolicy(nn.Module):
+    """Observation, last action, last reward and start flag, a core, and heads.
+
+    The inputs of RL² (Duan et al. 2016, arXiv 1611.02779). All of the memory, the last
+    reward too, lives through episode ends: `initial_memory` alone makes it new.
+
+    Attributes:
+      core: what remembers.
+      head: the policy and value that are read out of the core's output.
+      time_scale: where it is given, the steps taken in the trial, divided by this, are
+        an input too (Wang et al. 2016, arXiv 1611.05763).
+    """
+
+    core: Any  # a `Core`; flax takes submodules of the annotation Any as well
+    head: MLPPolicy
+    time_scale: float | None = None
+
+    def __call__(self, memory, obs):
+        """Returns the action distribution, the value and the memory after a step."""
+        x = self._input(memory, jnp.ravel(obs))
+        state, y = self.core(memory.state, x)
+        distribution, value, _ = self.head((), y)
+        return distribution, value, memory._replace(state=state)
+
+    def initial_memory(self):
+        """Returns the memory at the start of a trial."""
+        size = self.head.num_actions or self.head.action_dim
+        return Recollection(
+            state=self.core.initial_state(),
+            action=jnp.zeros(size),
+            reward=jnp.zeros(()),
+            start=jnp.ones(()),
+            time=jnp.zeros(()),
+        )
+
+    def observe(self, memory: Recollection, transition: Trajectory) -> Recollection:
+        """Remembers what was done, what it paid and whether the episode is over."""
+        ended = transition.terminated | transition.truncated
+        return memory._replace(
+            action=self._encode(transition.action),
+            reward=transition.reward.astype(jnp.float32),
+            start=ended.astype(jnp.float32),
+            time=memory.time + 1.0,
+        )
+
+    def unroll(self, params: Params, memory: Recollection, steps: Trajectory):
+        """Returns distributions and values `[L]` along a stream of steps.
+
+        Args:
+          params: the parameters.
+          memory: before the first step.
+          steps: `[L, ...]`, one after the other without gaps
+            (`metarl_jax.trials.stream`).
+        """
+        return self.apply(params, memory, steps, method="_unroll")
+
+    def _unroll(self, memory, steps):
+        def remember(memory, step):
+            return self.observe(memory, step), memory
+
+        # Without the core, so that this scan moves a few numbers only.
+        before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
+        obs = steps.obs.reshape(steps.mask.shape[0], -1)
+        xs = jax.vmap(self._input)(before, obs)
+        distribution, value, _ = self.head((), self.core.unroll(memory.state, xs))
+        return distribution, value
+
+    def _input(self, memory, obs):
+        scalars = [memory.reward, memory.start]
+        if self.time_scale is not None:
+            scalars.append(memory.time / self.time_scale)
+        return jnp.concatenate([obs, memory.action, jnp.stack(scalars)])
+
+    def _encode(self, action):
+        if self.head.num_actions is None:
+            return action.astype(jnp.float32)
+        return jax.nn.one_hot(action, self.head.num_actions)
+
+
+def memory_policy(
+    tasks: TaskDistribution, core: Core, *, time_scale: float | None = None, **kwargs
+) -> MemoryPolicy:
+    """Makes a `MemoryPolicy` whose heads fit a task family.
+
+    Args:
+      tasks: the family; only its environment's spaces are read.
+      core: what remembers: `GRU`, `LSTM`, `Transformer`, `LinearRecurrent` or one of
+        yours.
+      time_scale: as in `MemoryPolicy`.
+      **kwargs: attributes of the head, an `MLPPolicy`; by default it has no hidden
+        layer and a value head.
+
+    Returns:
+      A policy with memory.
+
+    Raises:
+      ValueError: as `mlp_policy` does.
+    """
+    kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
+    head = mlp_policy(tasks, **kwargs).clone(obs_rank=1)
+    return MemoryPolicy(core, head, time_scale)

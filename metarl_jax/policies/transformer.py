@@ -1,0 +1,125 @@
+"""A causal transformer: a cache when acting, parallel attention when training."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Cache(NamedTuple):
+    """The last C steps. Slot i holds the step whose number is i modulo C."""
+
+    key: jax.Array  # [layers, C, heads, D]
+    value: jax.Array  # [layers, C, heads, D]
+    position: (
+        jax.Array
+    )  # [C] int32, the number of the step in a slot, or far in the past
+    time: jax.Array  # [] int32, steps seen
+
+
+class Transformer(nn.Module):
+    """Layers of attention over the last C steps, itself among them.
+
+    Normalisation before each sublayer (Vaswani et al. 2017, arXiv 1706.03762; Xiong et
+    al. 2020, arXiv 2002.04745), and rotary positions (Su et al. 2021, arXiv
+    2104.09864): only distances between steps count, so a trial may be of any length.
+
+    Attributes:
+      size: of the residual stream and the output.
+      num_layers: layers.
+      num_heads: heads of a layer; must divide `size`, and by an even head size.
+      context: C, how many steps a layer looks back.
+    """
+
+    size: int = 64
+    num_layers: int = 2
+    num_heads: int = 4
+    context: int = 64
+
+    def setup(self):
+        """Declares the parameters."""
+        if self.size % (2 * self.num_heads):
+            raise ValueError(
+                "size must be a multiple of 2 * num_heads, because rotary positions "
+                f"turn pairs; got {self.size} and {self.num_heads} heads"
+            )
+        self.input = nn.Dense(self.size)
+        self.blocks = [
+            _Block(self.size, self.num_heads) for _ in range(self.num_layers)
+        ]
+        self.norm = nn.LayerNorm()
+
+    def initial_state(self):
+        """Returns an empty cache."""
+        head_size = self.size // self.num_heads
+        empty = jnp.zeros((self.num_layers, self.context, self.num_heads, head_size))
+        position = jnp.full(self.context, -self.context, jnp.int32)
+        return Cache(empty, empty, position, jnp.zeros((), jnp.int32))
+
+    def __call__(self, state, x):
+        """Takes one step; its keys and values replace the oldest ones."""
+        y, (key, value) = self._attend(state, x[None])
+        slot = state.time % self.context
+        state = Cache(
+            state.key.at[:, slot].set(key[:, 0]),
+            state.value.at[:, slot].set(value[:, 0]),
+            state.position.at[slot].set(state.time),
+            state.time + 1,
+        )
+        return state, y[0]
+
+    def unroll(self, state, xs):
+        """Takes a stream of steps."""
+        return self._attend(state, xs)[0]
+
+    def _attend(self, state, xs):
+        """Returns the outputs of new steps `[L, size]`, and their keys and values."""
+        position = state.time + jnp.arange(xs.shape[0])
+        all_positions = jnp.concatenate([state.position, position])
+        distance = position[:, None] - all_positions
+        visible = (distance >= 0) & (distance < self.context)
+        x, keys, values = self.input(xs), [], []
+        for block, old_key, old_value in zip(
+            self.blocks, state.key, state.value, strict=True
+        ):
+            x, key, value = block(x, position, old_key, old_value, visible)
+            keys.append(key)
+            values.append(value)
+        return self.norm(x), (jnp.stack(keys), jnp.stack(values))
+
+
+class _Block(nn.Module):
+    size: int
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x, position, old_key, old_value, visible):
+        heads = (self.num_heads, self.size // self.num_heads)
+        normalised = nn.LayerNorm()(x)
+        query, key, value = jnp.split(
+            nn.DenseGeneral((heads[0], 3 * heads[1]), name="project")(normalised),
+            3,
+            axis=-1,
+        )
+        query, key = _rotate(query, position), _rotate(key, position)
+        all_keys = jnp.concatenate([old_key, key])
+        all_values = jnp.concatenate([old_value, value])
+        scores = jnp.einsum("qhd,khd->hqk", query, all_keys) / jnp.sqrt(heads[1])
+        weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf))
+        y = jnp.einsum("hqk,khd->qhd", weights, all_values)
+        x = x + nn.DenseGeneral(self.size, axis=(-2, -1), name="merge")(y)
+        y = nn.gelu(nn.Dense(4 * self.size, name="expand")(nn.LayerNorm()(x)))
+        return x + nn.Dense(self.size, name="contract")(y), key, value
+
+
+def _rotate(x, position):
+    """Turns the pairs (x_i, x_{i + D/2}) by angles that grow with the position."""
+    half = x.shape[-1] // 2
+    frequency = 10_000.0 ** (-jnp.arange(half) / half)
+    angle = position[:, None, None] * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate(
+        [first * cos - second * sin, first * sin + second * cos], axis=-1
+    )
