@@ -25,7 +25,7 @@ def cartpole_transfer(
     discount: float = 0.99,
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "tanh",
-    num_steps: int = 150,
+    num_steps: int = 300,
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 10,
