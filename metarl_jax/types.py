@@ -104,7 +104,9 @@ class Policy(Protocol):
     with any leading batch axes. One that learns while it acts may also have a method
     `observe(memory, transition) -> memory`, called after every step with what came of
     the action (`metarl_jax.rollout.remember`): so the last reward of an episode reaches
-    it before the next one begins.
+    it before the next one begins. One that plans or draws at random for more than a
+    step may have a method `begin(key, memory) -> memory`, called before an episode's
+    first step: a posterior sample, a plan, or the key of what it draws later.
     """
 
     def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:
