@@ -201,6 +201,38 @@ def gittins(num_arms: int, *, horizon: int) -> BanditStrategy:
     return BanditStrategy(num_arms, choose)
 
 
+def whittle(num_arms: int, *, discount: float = 1.0) -> BanditStrategy:
+    """Builds the learner that follows Whittle's approximation of the Gittins index.
+
+    μ + μ (1 - μ) / (n √((2 ln(1/γ) + 1/n) μ (1 - μ)) + μ - ½) for an arm of mean μ
+    after n pulls, two prior ones included (Whittle 1982, chapter 14), for discounted
+    rewards without an end: it does not know how many pulls are left.
+
+    Args:
+      num_arms: K.
+      discount: γ in (0, 1].
+
+    Returns:
+      The strategy.
+
+    Raises:
+      ValueError: if `num_arms` is below 1 or γ not in (0, 1].
+    """
+    check_positive(num_arms=num_arms)
+    if not 0 < discount <= 1:
+        raise ValueError(f"discount must be above 0 and at most 1; got {discount}")
+
+    def choose(key, successes, failures):
+        del key
+        n = 2.0 + successes + failures
+        mean = (1 + successes) / n
+        variance = mean * (1.0 - mean)
+        width = jnp.sqrt((2.0 * np.log(1.0 / discount) + 1.0 / n) * variance)
+        return _one_hot_argmax(mean + variance / (n * width + mean - 0.5))
+
+    return BanditStrategy(num_arms, choose)
+
+
 def correlated_arms() -> BanditStrategy:
     """Builds the Bayes-optimal learner of two arms with p₂ = 1 - p₁.
 
@@ -218,3 +250,36 @@ def correlated_arms() -> BanditStrategy:
         return _one_hot_argmax(successes + failures[::-1])
 
     return BanditStrategy(2, choose)
+
+
+class InformativeArmFirst(NamedTuple):
+    """The Bayes-optimal learner of Wang et al.'s bandit with an informative arm.
+
+    Pulls the last arm, which pays a tenth of the target's number, then the target
+    (`metarl_jax.envs.bandit.informative_bandit`).
+
+    Attributes:
+      num_arms: K.
+    """
+
+    num_arms: int = 11
+
+    def init(self, key, memory, obs):
+        """Returns no parameters."""
+        del key, memory, obs
+        return {}
+
+    def initial_memory(self):
+        """Returns the arm to pull: the informative one."""
+        return jnp.int32(self.num_arms - 1)
+
+    def apply(self, params, memory, obs):
+        """Pulls that arm; the value is not estimated."""
+        del params, obs
+        logits = jnp.log(jax.nn.one_hot(memory, self.num_arms))
+        return Categorical(logits), jnp.zeros(()), memory
+
+    def observe(self, memory, transition):
+        """Reads the target off the informative arm's reward."""
+        target = jnp.round(10.0 * transition.reward).astype(jnp.int32) - 1
+        return jnp.where(memory == self.num_arms - 1, target, memory)
