@@ -8,15 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from metarl_jax import rollout
 from metarl_jax.envs.bandit import bernoulli_bandit, correlated_bandit
 from metarl_jax.envs.grid_navigation import goal_cells, grid_navigation
-from metarl_jax.evaluation import adaptation_rounds, evaluate
-from metarl_jax.strategies import bandit, bayes_optimal, grid, sampling
+from metarl_jax.envs.tabular_mdp import tabular_mdp
+from metarl_jax.evaluation import adaptation_rounds, evaluate, heldout_tasks
+from metarl_jax.strategies import bandit, bayes_optimal, grid, mdp, sampling
 from metarl_jax.strategies.gittins import gittins_indices, gittins_table
 from metarl_jax.types import Agent
+
+compile_fast = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
 
 
 def keep(key, agent, trajectories):
@@ -38,7 +44,7 @@ def test_gamma_draws(shape):
 
 
 def test_beta_and_dirichlet_draws():
-    @jax.jit
+    @compile_fast
     def draw(key):
         successes, failures = jnp.full((2, 20_000), jnp.array([[3], [1]]))
         counts = jnp.broadcast_to(jnp.array([0, 2, 5]), (20_000, 3))
@@ -81,6 +87,12 @@ def test_index_rules():
             choices(bandit.ucb1(3, exploration=c)), chosen[-1]
         )
     assert np.any(chosen[0] != chosen[2])
+    for discount in (0.9, 1.0):
+        scale = np.sqrt((2 * np.log(1 / discount) + 1 / n) * mean * (1 - mean))
+        index = mean + mean * (1 - mean) / (n * scale + mean - 0.5)
+        np.testing.assert_array_equal(
+            choices(bandit.whittle(3, discount=discount)), np.eye(3)[index.argmax(-1)]
+        )
     horizon = 12
     indices = gittins_indices(horizon)
     left = horizon - (SUCCESSES + FAILURES).sum(-1, keepdims=True)
@@ -119,7 +131,7 @@ def test_a_bandit_strategy_counts_every_pull_of_the_trial():
     tasks, strategy = bernoulli_bandit(num_arms=3, horizon=6), bandit.ucb1(3)
     task = tasks.sample(jax.random.key(0))
 
-    @jax.jit
+    @compile_fast
     def run(key):
         return rollout.collect(
             key, tasks, strategy, agent_of(strategy), task, num_episodes=2
@@ -159,6 +171,7 @@ def test_a_gittins_table_beyond_the_exact_ones():
         (lambda: bandit.epsilon_greedy(3, epsilon=1.5), "epsilon .* got 1.5"),
         (lambda: bandit.thompson_sampling(3, num_samples=0), "num_samples"),
         (lambda: bandit.gittins(3, horizon=0), "horizon .* got 0"),
+        (lambda: bandit.whittle(3, discount=0.0), "discount .* got 0.0"),
         (lambda: bayes_optimal.bernoulli_bandit_optimum(3, 0), "horizon"),
         (lambda: bayes_optimal.correlated_bandit_optimum("odd"), "'odd'"),
         (lambda: bayes_optimal.informative_bandit_optimum(2), "got 2"),
@@ -293,7 +306,7 @@ def test_no_strategy_exceeds_the_optimum():
     }
     sizes = {"num_tasks": 20_000, "num_episodes": 1, "num_adaptation_steps": 0}
 
-    @jax.jit
+    @compile_fast
     def run(key):
         curves = {
             name: evaluate(key, tasks, strategy, keep, agent_of(strategy), **sizes)
@@ -327,7 +340,7 @@ def grid_returns(strategy, observation, num_trials):
     task = tasks.sample(jax.random.key(0))
     batch = jax.vmap(lambda goal: task.replace(goal=goal))(goal_cells())
 
-    @jax.jit
+    @compile_fast
     @functools.partial(jax.vmap, in_axes=(0, None))
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def run(task, key):
@@ -382,3 +395,198 @@ def test_the_grid_s_posterior_sampling():
     assert abs(mean[0] - np.mean(first)) < 4 * error[0]
     assert abs(mean[1] - np.mean(second)) < 4 * error[1]
     assert mean[0] < mean[1] < mean[2] < mean[3] < 11.0715
+
+
+# MDPs
+
+S, A, T = 3, 2, 4
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Some experience, a state and action that was never tried among it."""
+    rng = np.random.default_rng(0)
+    transitions = rng.integers(0, 4, size=(S, A, S)).astype(np.float32)
+    transitions[1, 0] = 0
+    visits = transitions.sum(-1)
+    visits[0, 1] += 1  # ended an episode
+    reward_sum = np.where(visits > 0, rng.normal(size=(S, A)) * visits, 0.0)
+    return mdp.Experience(visits, np.float32(reward_sum), transitions, np.float32(3))
+
+
+def plan_of(strategy, seen, key=None):
+    key = jax.random.key(0) if key is None else key
+    return np.asarray(jax.jit(strategy.plan)(key, seen))
+
+
+def test_plans_in_the_posterior_mean(seen):
+    for prior_mean in (0.0, 1.0):
+        reward, transition = np.zeros((S, A)), np.zeros((S, A, S))
+        for s, a in itertools.product(range(S), range(A)):
+            n = seen.visits[s, a]
+            reward[s, a] = (prior_mean + seen.reward_sum[s, a]) / (1 + n)
+            transition[s, a] = (1 + seen.transitions[s, a]) / (
+                S + seen.transitions[s, a].sum()
+            )
+        for c in (0.0, 0.01):
+            value, plan, bonus_plan = np.zeros(S), [], []
+            bonus_value = np.zeros(S)
+            for steps_left in range(T):
+                q = reward + transition @ value
+                plan.insert(0, q)
+                value = q.max(-1)
+                q = reward + transition @ bonus_value
+                for s, a in itertools.product(range(S), range(A)):
+                    q[s, a] += 1 / (2 + seen.visits[s, a])
+                    weight = 1 + S + seen.transitions[s, a].sum()
+                    q[s, a] += steps_left * 2 * T**3 * c / weight
+                bonus_plan.insert(0, q)
+                bonus_value = q.max(-1)
+            options = {"horizon": T, "prior_mean": prior_mean}
+            beb = mdp.beb(S, A, scaling=c, **options)
+            np.testing.assert_allclose(plan_of(beb, seen), bonus_plan, rtol=1e-5)
+        greedy = mdp.epsilon_greedy(S, A, epsilon=0, **options)
+        np.testing.assert_allclose(plan_of(greedy, seen), plan, rtol=1e-5, atol=1e-6)
+
+
+def test_the_optimism_of_ucrl2(seen):
+    def best_in_ball(centre, radius, value):
+        """max p·v over distributions with ‖p - centre‖₁ ≤ radius: a linear program."""
+        n = len(value)
+        eye = np.eye(n)
+        program = scipy.optimize.linprog(
+            np.concatenate([-value, np.zeros(n)]),
+            A_ub=np.block(
+                [[eye, -eye], [-eye, -eye], [np.zeros((1, n)), np.ones((1, n))]]
+            ),
+            b_ub=np.concatenate([centre, -centre, [radius]]),
+            A_eq=[[*np.ones(n), *np.zeros(n)]],
+            b_eq=[1.0],
+        )
+        return -program.fun
+
+    delta, c = 0.05, 0.2
+    log_term = np.log(2 * S * A * (seen.episode + 1) / delta)
+    value, expected = np.zeros(S), []
+    for _ in range(T):
+        q = np.zeros((S, A))
+        for s, a in itertools.product(range(S), range(A)):
+            visits, followed = seen.visits[s, a], seen.transitions[s, a].sum()
+            centre = seen.transitions[s, a] / followed if followed else np.ones(S) / S
+            q[s, a] = seen.reward_sum[s, a] / max(visits, 1)
+            q[s, a] += c * np.sqrt(4 * log_term / max(visits, 1))
+            radius = c * np.sqrt(4 * S * log_term / max(followed, 1))
+            q[s, a] += best_in_ball(centre, radius, value)
+        expected.insert(0, q)
+        value = q.max(-1)
+    ours = plan_of(mdp.ucrl2(S, A, horizon=T, scaling=c, delta=delta), seen)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_posterior_samples_of_mdps(seen, num_samples):
+    strategy = mdp.posterior_sampling(S, A, horizon=2, num_samples=num_samples)
+    # As if the rewards were known, 1 in state 2 and 0 elsewhere, after 10⁸ visits: then
+    # Q₀(s, a) - R(s, a) is the drawn P(2 | s, a).
+    known = seen._replace(
+        visits=np.full((S, A), 1e8, np.float32),
+        reward_sum=np.float32([[0, 0], [0, 0], [1e8, 1e8]]),
+    )
+
+    @compile_fast
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def draw(key, both):
+        return [strategy.plan(key, experience) for experience in both]
+
+    keys = jax.random.split(jax.random.key(0), 5000)
+    plans, known_plans = jax.tree.map(np.asarray, draw(keys, (seen, known)))
+    for s, a in [(0, 1), (1, 0)]:
+        n = seen.visits[s, a]
+        reward = scipy.stats.norm(
+            (1 + seen.reward_sum[s, a]) / (1 + n), (1 + n) ** -0.5
+        )
+        counts = seen.transitions[s, a]
+        probability = scipy.stats.beta(1 + counts[2], S - 1 + counts[:2].sum())
+        for draws, known_cdf in (
+            (plans[:, 1, s, a], reward.cdf),
+            (known_plans[:, 0, s, a], probability.cdf),
+        ):
+            # The largest of N draws has the N-th power of their distribution function.
+            test = scipy.stats.kstest(
+                draws, lambda x, cdf=known_cdf: cdf(x) ** num_samples
+            )
+            assert test.pvalue > 1e-3
+
+
+def test_an_mdp_strategy_remembers_its_trial():
+    tasks = tabular_mdp(num_states=S, num_actions=A, horizon=T)
+    strategy = mdp.epsilon_greedy(S, A, horizon=T, epsilon=0.0)
+    task = tasks.sample(jax.random.key(0))
+
+    @compile_fast
+    def run(key):
+        return rollout.collect(
+            key, tasks, strategy, agent_of(strategy), task, num_episodes=5
+        )
+
+    agent, data = jax.tree.map(np.asarray, run(jax.random.key(1)))
+    visits, reward_sum = np.zeros((2, S, A))
+    transitions = np.zeros((S, A, S))
+    for episode in range(5):
+        experience = mdp.Experience(visits, reward_sum, transitions, episode + 1)
+        plan = plan_of(strategy, jax.tree.map(np.float32, experience))
+        for t in range(T):
+            s, a = data.obs[episode, t].argmax(), data.action[episode, t]
+            # A best action of the plan that was made before the episode.
+            assert plan[t, s, a] >= plan[t, s].max() - 1e-4
+            visits[s, a] += 1
+            reward_sum[s, a] += data.reward[episode, t]  # the last one too
+            if t < T - 1:
+                transitions[s, a, data.next_obs[episode, t].argmax()] += 1
+    np.testing.assert_array_equal(agent.memory.experience.visits, visits)
+    np.testing.assert_array_equal(agent.memory.experience.transitions, transitions)
+    np.testing.assert_allclose(
+        agent.memory.experience.reward_sum, reward_sum, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_mdp_learners_between_chance_and_the_optimum():
+    tasks = tabular_mdp()
+    options = {"horizon": 10, "epsilon": 0.0}
+    strategies = {
+        "prior mean 0": mdp.epsilon_greedy(10, 5, prior_mean=0.0, **options),
+        "prior mean 1": mdp.epsilon_greedy(10, 5, **options),
+    }
+    sizes = {"num_tasks": 500, "num_episodes": 10, "num_adaptation_steps": 0}
+
+    @compile_fast
+    def run(key):
+        task_batch = heldout_tasks(key, tasks, num_tasks=500)
+        oracle = tasks.oracles["value iteration"]
+        optimum = jax.vmap(lambda task: oracle(key, task))(task_batch)
+        return optimum, {
+            name: evaluate(key, tasks, strategy, keep, agent_of(strategy), **sizes)
+            for name, strategy in strategies.items()
+        }
+
+    optimum, curves = jax.tree.map(np.asarray, run(jax.random.key(0)))
+    totals = {name: 10 * curve[:, 0] for name, curve in curves.items()}
+    # Measured apart from this code over 1000 MDPs: 136.6 and 154.4; the standard error
+    # of their mean and ours is 1.5. Uniform play has 100.
+    assert totals["prior mean 0"].mean() == pytest.approx(136.6, abs=4.5)
+    assert totals["prior mean 1"].mean() == pytest.approx(154.4, abs=4.5)
+    assert all(total.mean() < 10 * optimum.mean() for total in totals.values())
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "message"),
+    [
+        (mdp.epsilon_greedy, {"epsilon": -0.1}, "epsilon .* got -0.1"),
+        (mdp.posterior_sampling, {"num_samples": 0}, "num_samples"),
+        (mdp.beb, {"horizon": 0}, "horizon"),
+        (mdp.ucrl2, {"delta": 2.0}, "delta"),
+    ],
+)
+def test_wrong_arguments_of_mdp_strategies_are_named(build, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(3, 2, **{"horizon": 4, **options})

@@ -1,6 +1,7 @@
 """Total rewards of a strategy over many instances, its setting chosen on others."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -72,7 +73,7 @@ def trial_returns(
         )
         if oracle is not None:
             task_batch = evaluation.heldout_tasks(key, tasks, num_tasks=GROUP_SIZE)
-            best = jax.vmap(lambda task: tasks.oracles[oracle](key, task))(task_batch)
+            best = jax.vmap(partial(tasks.oracles[oracle], key))(task_batch)
             mean_return = best[:, None] - mean_return
         return num_episodes * mean_return
 

@@ -12,7 +12,7 @@ from metarl_jax.strategies import bandit
 from metarl_jax.strategies.bayes_optimal import bernoulli_bandit_optimum
 
 RANDOM, GITTINS, THOMPSON = "random", "Gittins index", "Thompson sampling"
-OPTIMISTIC, UCB1, EPSILON = "optimistic Thompson sampling", "UCB1", "ε-greedy"
+OPTIMISTIC, UCB1, EPSILON = "optimistic Thompson sampling", "UCB1", "epsilon-greedy"
 GREEDY, WHITTLE, OPTIMUM = "greedy", "Whittle's index", "Bayes optimum"
 
 # By (pulls n, arms k).

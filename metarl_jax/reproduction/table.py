@@ -178,6 +178,9 @@ def reproduce(
             f"output directory {output_dir} cannot be created: {error.strerror}"
         ) from None
     wanted = [cell for cell in table.cells if cell.quick or not quick]
+    paths = [_path(cells_dir, cell) for cell in table.cells]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{table.name} has two cells of the same row and column")
     found = {path: files.read_json(path) for path in sorted(cells_dir.glob("*.json"))}
     for path, record in found.items():
         if (record.get("table"), record.get("seed")) != (table.name, seed):

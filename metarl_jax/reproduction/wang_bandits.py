@@ -5,6 +5,7 @@ held against is the exact Bayes optimum of each family.
 """
 
 from functools import partial
+from typing import Literal
 
 import jax
 import numpy as np
@@ -23,6 +24,14 @@ from metarl_jax.strategies.two_step import BayesOptimalTwoStep
 HORIZON = 100
 GRID = tuple(np.round(np.arange(0.0, 1.05, 0.1), 1).tolist())
 TWO_STEP = "two-step"
+
+Family = Literal["uniform", "easy", "medium", "hard"]
+BEST_ARM: dict[Family, float] = {
+    "uniform": 75.0,
+    "easy": 90.0,
+    "medium": 75.0,
+    "hard": 60.0,
+}
 INFORMATIVE = "11 arms"
 
 
@@ -39,8 +48,7 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
             100 * 2 / 3 - bayes_optimal.two_armed_bandit_optimum(HORIZON),
         )
     }
-    best_arm = {"uniform": 75.0, "easy": 90.0, "medium": 75.0, "hard": 60.0}
-    for family, best in best_arm.items():
+    for family, best in BEST_ARM.items():
         optimum = best - bayes_optimal.correlated_bandit_optimum(family, HORIZON)
         families[family] = correlated_bandit(family=family), optimum
     cells = []
