@@ -420,13 +420,13 @@ def plan_of(strategy, seen, key=None):
 
 
 def test_plans_in_the_posterior_mean(seen):
-    for prior_mean in (0.0, 1.0):
+    for prior_mean, w in ((0.0, 1.0), (1.0, 1.0), (1.0, 0.01)):
         reward, transition = np.zeros((S, A)), np.zeros((S, A, S))
         for s, a in itertools.product(range(S), range(A)):
             n = seen.visits[s, a]
-            reward[s, a] = (prior_mean + seen.reward_sum[s, a]) / (1 + n)
-            transition[s, a] = (1 + seen.transitions[s, a]) / (
-                S + seen.transitions[s, a].sum()
+            reward[s, a] = (w * prior_mean + seen.reward_sum[s, a]) / (w + n)
+            transition[s, a] = (w + seen.transitions[s, a]) / (
+                w * S + seen.transitions[s, a].sum()
             )
         for c in (0.0, 0.01):
             value, plan, bonus_plan = np.zeros(S), [], []
@@ -443,9 +443,10 @@ def test_plans_in_the_posterior_mean(seen):
                 bonus_plan.insert(0, q)
                 bonus_value = q.max(-1)
             options = {"horizon": T, "prior_mean": prior_mean}
-            beb = mdp.beb(S, A, scaling=c, **options)
-            np.testing.assert_allclose(plan_of(beb, seen), bonus_plan, rtol=1e-5)
-        greedy = mdp.epsilon_greedy(S, A, epsilon=0, **options)
+            if w == 1.0:
+                beb = mdp.beb(S, A, scaling=c, **options)
+                np.testing.assert_allclose(plan_of(beb, seen), bonus_plan, rtol=1e-5)
+        greedy = mdp.epsilon_greedy(S, A, epsilon=0, prior_weight=w, **options)
         np.testing.assert_allclose(plan_of(greedy, seen), plan, rtol=1e-5, atol=1e-6)
 
 
@@ -479,8 +480,34 @@ def test_the_optimism_of_ucrl2(seen):
             q[s, a] += best_in_ball(centre, radius, value)
         expected.insert(0, q)
         value = q.max(-1)
-    ours = plan_of(mdp.ucrl2(S, A, horizon=T, scaling=c, delta=delta), seen)
+    options = {"horizon": T, "delta": delta}
+    ours = plan_of(mdp.ucrl2(S, A, scaling=c, **options), seen)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+    # Compounding: the loop over states that the published code goes through.
+    for c in (0.05, 0.2, 1.0):
+        centre = seen.transitions / np.maximum(seen.transitions.sum(-1), 1)[..., None]
+        centre[seen.transitions.sum(-1) == 0] = 1 / S
+        value, expected = np.zeros(S), []
+        for _ in range(T):
+            q, order = np.zeros((S, A)), np.argsort(value)
+            for s, a in itertools.product(range(S), range(A)):
+                visits, followed = seen.visits[s, a], seen.transitions[s, a].sum()
+                radius = c * np.sqrt(4 * S * log_term / max(followed, 1))
+                p = centre[s, a]
+                if p[order[-1]] + radius / 2 > 1:
+                    p = np.eye(S)[order[-1]]
+                else:
+                    p[order[-1]] += radius / 2
+                    for worst in order:
+                        p[worst] = max(0.0, p[worst] + min(0.0, 1 - p.sum()))
+                q[s, a] = seen.reward_sum[s, a] / max(visits, 1) + p @ value
+                q[s, a] += c * np.sqrt(4 * log_term / max(visits, 1))
+            expected.insert(0, q)
+            value = q.max(-1)
+        compounding = mdp.ucrl2(S, A, scaling=c, compounding=True, **options)
+        ours = plan_of(compounding, seen)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_samples", [1, 3])

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from metarl_jax.distributions import Categorical
 from metarl_jax.strategies import sampling
 from metarl_jax.types import Key
-from metarl_jax.validation import check_fraction, check_positive
+from metarl_jax.validation import check_above_zero, check_fraction, check_positive
 
 
 class Experience(NamedTuple):
@@ -133,11 +133,11 @@ def plan_values(
     return jax.lax.scan(backup, start, steps_left)[1][::-1]
 
 
-def _posterior(seen: Experience, prior_mean: float):
+def _posterior(seen: Experience, prior_mean: float, prior_weight: float = 1.0):
     """Returns mean and precision of R and the mean of P under the posterior."""
-    precision = 1.0 + seen.visits
-    mean_reward = (prior_mean + seen.reward_sum) / precision
-    weight = 1.0 + seen.transitions
+    precision = prior_weight + seen.visits
+    mean_reward = (prior_weight * prior_mean + seen.reward_sum) / precision
+    weight = prior_weight + seen.transitions
     return mean_reward, precision, weight / jnp.sum(weight, axis=-1, keepdims=True)
 
 
@@ -148,6 +148,7 @@ def epsilon_greedy(
     horizon: int,
     epsilon: float | jax.Array = 0.1,
     prior_mean: float = 1.0,
+    prior_weight: float = 1.0,
 ) -> MDPStrategy:
     """Builds the learner that plans in the posterior mean; greedy for ε = 0.
 
@@ -157,19 +158,23 @@ def epsilon_greedy(
       horizon: T.
       epsilon: ε, of a random action in each step; may be traced.
       prior_mean: μ₀.
+      prior_weight: the prior's precision of R and Dirichlet parameter of P; close to 0
+        for plain frequencies and mean rewards, as in TabulaRL.
 
     Returns:
       The strategy.
 
     Raises:
-      ValueError: if a count is below 1 or ε not between 0 and 1.
+      ValueError: if a count is below 1, ε not between 0 and 1 or the weight not above
+        0.
     """
     check_positive(num_states=num_states, num_actions=num_actions, horizon=horizon)
     check_fraction(epsilon=epsilon)
+    check_above_zero(prior_weight=prior_weight)
 
     def plan(key, seen):
         del key
-        mean_reward, _, transition = _posterior(seen, prior_mean)
+        mean_reward, _, transition = _posterior(seen, prior_mean, prior_weight)
         return plan_values(transition, mean_reward, horizon=horizon)
 
     return MDPStrategy(num_states, num_actions, horizon, plan, epsilon)
@@ -273,6 +278,7 @@ def ucrl2(
     horizon: int,
     scaling: float | jax.Array = 0.1,
     delta: float = 0.05,
+    compounding: bool = False,
 ) -> MDPStrategy:
     """Builds UCRL2 (Jaksch et al. 2010) for episodes: optimism in a confidence set.
 
@@ -287,6 +293,10 @@ def ucrl2(
       horizon: T.
       scaling: c; 1 in theory. May be traced.
       delta: δ.
+      compounding: whether the distributions found for a step are the frequencies that
+        the step before it starts from, so that optimism grows with the steps to go.
+        TabulaRL does so, by changing its estimate in place where a ball does not reach
+        certainty; the published returns of Duan et al. 2016 have it.
 
     Returns:
       The strategy.
@@ -313,12 +323,16 @@ def ucrl2(
             1.0 / num_states,
         )
 
-        def backup(value, _):
-            transition = most_optimistic(frequency, transition_slack, value)
+        def backup(carry, _):
+            value, centre = carry
+            transition = most_optimistic(centre, transition_slack, value)
             q = reward + jnp.sum(transition * value, axis=-1)
-            return jnp.max(q, axis=-1), q
+            if compounding:
+                certain = centre[..., jnp.argmax(value)] + 0.5 * transition_slack > 1
+                centre = jnp.where(certain[..., None], centre, transition)
+            return (jnp.max(q, axis=-1), centre), q
 
-        start = jnp.zeros(num_states)
+        start = jnp.zeros(num_states), frequency
         return jax.lax.scan(backup, start, length=horizon)[1][::-1]
 
     return MDPStrategy(num_states, num_actions, horizon, plan)
