@@ -167,7 +167,7 @@ def test_layout_and_figure(tmp_path):
     assert lines[3].split() == ["b", "3.00", "4.00*"]
     assert lines[4].split() == ["published", "3", "3"]
     assert "1 of 2 published cells agree." in text
-    assert "1 cells are still to be computed." in text
+    assert "Cells still to be computed: 1." in text
     assert "* b, y: 4.00 ± 0.11, published 3: the reason" in text
     assert lines[-1] == "A note."
 

@@ -126,7 +126,9 @@ def rl2_mdps(
             "PSRL and OPSRL take the mean of R to be 0 beforehand, greedy and "
             "epsilon-greedy have next to no prior (a ten-thousandth of a visit, around "
             "0), and UCRL2 changes its estimate in place while it plans. With the true "
-            "prior, which RL² has learned, greedy and BEB gain up to a fifth more.",
+            "prior, which RL² has learned, greedy gains 14 to 19 % more and BEB 4 to "
+            "5 %: from n=25 on BEB is then above the RL² of the paper (156.2, 445.7, "
+            "936.1, 1428.8, 1913.7).",
             "Settings (ε, c, N) are chosen on MDPs of their own from a coarser grid "
             "than the paper's, which reports the best on the 1000 that it was chosen "
             "on.",

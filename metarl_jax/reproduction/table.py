@@ -275,5 +275,5 @@ def layout(result: dict[str, Any]) -> str:
     judged = [cell["agrees"] for cell in cells.values() if "agrees" in cell]
     text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
     if result["left_out"]:
-        text.append(f"{result['left_out']} cells are still to be computed.")
+        text.append(f"Cells still to be computed: {result['left_out']}.")
     return "\n".join([*text, *remarks, *result["notes"]])
