@@ -273,7 +273,8 @@ def layout(result: dict[str, Any]) -> str:
         padded = (f"{x:>{w}}" for x, w in zip(rest, widths[1:], strict=True))
         text.append(f"{first:<{widths[0]}}  " + "  ".join(padded))
     judged = [cell["agrees"] for cell in cells.values() if "agrees" in cell]
-    text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
+    if judged:
+        text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
     if result["left_out"]:
         text.append(f"Cells still to be computed: {result['left_out']}.")
     return "\n".join([*text, *remarks, *result["notes"]])
