@@ -32,21 +32,24 @@ PUBLISHED_ROWS = (RANDOM, GITTINS, THOMPSON, OPTIMISTIC, UCB1, EPSILON, GREEDY)
 GRID = tuple(np.round(np.arange(0.0, 1.05, 0.1), 1).tolist())  # of c and of ε
 NUM_SAMPLES = (1, 2, 4, 8, 14, 20)  # of the paper's 1, …, 20
 
-_FEWER_INSTANCES = (
-    "all but one of the learners that were published for this column have less than "
-    "here, as poorer arms among their 1000 common instances would have it"
+_NO_END = (
+    "the paper's index approximates the one for pulls without an end, which {}; "
+    "Whittle's, below, is one"
+)
+_POORER_ARMS = (
+    "{} of the learners that were published for this column have less than here, as "
+    "poorer arms among their 1000 common instances would have it"
 )
 REASONS: dict[tuple[str, int, int], str] = {
-    (GITTINS, 10, 50): (
-        "the paper's index approximates the one for pulls without an end, which "
-        "explores more than ten pulls repay; Whittle's, below, is one"
-    ),
+    (GITTINS, 10, 50): _NO_END.format("explores more than ten pulls repay"),
     (OPTIMISTIC, 10, 50): (
         "the paper reports the best of 20 settings on the instances they were chosen "
         "on, and its random and Thompson-sampling learners are lucky there too"
     ),
-    (GITTINS, 100, 10): _FEWER_INSTANCES,
-    (UCB1, 100, 10): _FEWER_INSTANCES,
+    (GITTINS, 100, 10): _POORER_ARMS.format("all but one"),
+    (UCB1, 100, 10): _POORER_ARMS.format("all but one"),
+    (GITTINS, 500, 10): _NO_END.format("does not know how many are left"),
+    (GREEDY, 500, 10): _POORER_ARMS.format("all"),
 }
 
 
