@@ -27,6 +27,7 @@ from metarl_jax.experiments import (
     experiment_summaries,
     load_experiment,
 )
+from metarl_jax.reproduction import TABLES, check_table, load_table
 from metarl_jax.runs import files
 
 MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
@@ -90,6 +91,24 @@ class PlotOptions:
     output: Path | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class ReproduceOptions:
+    """Compute a published table again, cell by cell, and draw it.
+
+    A cell that the directory holds is not computed again: the same command continues a
+    table that was stopped.
+
+    Args:
+      quick: leave out the cells that take longer than minutes.
+      output_dir: directory of the table; by default reproductions/TABLE.
+      seed: decides the instances that are met.
+    """
+
+    quick: bool = False
+    output_dir: Path | None = None
+    seed: int = 0
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -105,6 +124,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "plot": _plot,
+        "reproduce": _reproduce,
         "list": _list,
     }
     with warnings.catch_warnings():
@@ -202,11 +222,40 @@ def _plot(args: list[str]) -> int:
     return 0
 
 
+def _reproduce(args: list[str]) -> int:
+    """`metarl-jax reproduce TABLE [--options]`."""
+    name, args = (args[0], args[1:]) if args and args[0][:1] != "-" else (None, args)
+    if name is not None:
+        check_table(name)
+    prog = f"metarl-jax reproduce {name or 'TABLE'}"
+    options = _parse(ReproduceOptions, args, prog=prog)
+    if name is None:
+        raise ValueError(
+            f"reproduce needs a table right after it; there are {', '.join(TABLES)}"
+        )
+    output_dir = options.output_dir or Path("reproductions") / name
+
+    from metarl_jax.reproduction import figure, table
+    from metarl_jax.runs.experiment import check_seed
+
+    check_seed(options.seed)
+    result = table.reproduce(
+        load_table(name)(seed=options.seed),
+        output_dir,
+        seed=options.seed,
+        quick=options.quick,
+    )
+    drawn = figure.draw(result, output_dir / table.FIGURE)
+    _say(table.layout(result))
+    _say(f"{output_dir}: {table.TABLE}, {drawn.name}")
+    return 0
+
+
 def _list(args: list[str]) -> int:
     """`metarl-jax list`."""
     if args and args[0] not in ("-h", "--help"):
         raise ValueError(f"list takes no arguments; got {' '.join(args)}")
-    print(_experiment_table())
+    print(f"experiments:\n{_experiment_table()}\n\ntables:\n{_name_table(TABLES)}")
     return 0
 
 
@@ -390,16 +439,21 @@ commands:
   train EXPERIMENT    meta-train an experiment, evaluate it and draw its figures
   evaluate RUN        evaluate a trained run on held-out tasks
   plot RUN [RUN ...]  draw a run's figures again, or compare several runs
-  list                list the experiments
+  reproduce TABLE     compute a published table again and compare
+  list                list the experiments and tables
 
 experiments:
 {_experiment_table()}
+
+tables:
+{_name_table(TABLES)}
 
 examples:
   metarl-jax train point-nav-maml-quick
   metarl-jax train point-nav-maml --num-seeds 3 --output-dir runs/mine
   metarl-jax train --resume runs/mine --num-steps 300
-  metarl-jax train EXPERIMENT --help    all options of an experiment"""
+  metarl-jax train EXPERIMENT --help    all options of an experiment
+  metarl-jax reproduce rl2-bandits --quick"""
 
 
 def _train_overview() -> str:
@@ -424,7 +478,10 @@ options of every run:
 
 
 def _experiment_table() -> str:
-    summaries = experiment_summaries()
+    return _name_table(experiment_summaries())
+
+
+def _name_table(summaries: Mapping[str, str]) -> str:
     width = max(map(len, summaries), default=0)
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in summaries.items())
 

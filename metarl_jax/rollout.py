@@ -63,6 +63,9 @@ def episode(
     env, horizon = tasks.env, tasks.horizon
     key_reset, key_actions, key_transitions = jax.random.split(key, 3)
     obs, env_state = env.reset_env(key_reset, task)
+    if hasattr(policy, "begin"):
+        key_actions, key_begin = jax.random.split(key_actions)
+        initial_memory = policy.begin(key_begin, initial_memory)  # pyright: ignore
 
     def step(carry, inputs):
         env_state, obs, memory, alive = carry

@@ -104,9 +104,11 @@ class Policy(Protocol):
     with any leading batch axes. One that learns while it acts may also have a method
     `observe(memory, transition) -> memory`, called after every step with what came of
     the action (`metarl_jax.rollout.remember`): so the last reward of an episode reaches
-    it before the next one begins. And one that has a faster way along recorded steps
-    than one after the other may have a method `unroll(params, memory, steps)`
-    (`metarl_jax.trials.replay`).
+    it before the next one begins. One that plans or draws at random for more than a
+    step may have a method `begin(key, memory) -> memory`, called before an episode's
+    first step: a posterior sample, a plan, or the key of what it draws later. And one
+    that has a faster way along recorded steps than one after the other may have a
+    method `unroll(params, memory, steps)` (`metarl_jax.trials.replay`).
     """
 
     def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:

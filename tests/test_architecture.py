@@ -33,10 +33,14 @@ LAYERS = [
     {"runs"},
     {"training", "plotting"},
     {"experiments"},
+    {"reproduction"},
     {"cli"},
 ]
-WITHIN = {"policies", "envs", "strategies", "runs", "training", "experiments", "cli"}
-IMPURE = {"runs", "training", "plotting", "experiments", "cli"}
+WITHIN = {
+    *("policies", "envs", "strategies", "runs", "training", "experiments"),
+    *("reproduction", "cli"),
+}
+IMPURE = {"runs", "training", "plotting", "experiments", "reproduction", "cli"}
 
 
 def unit(path):

@@ -20,6 +20,7 @@ from metarl_jax.envs import bandit, classic_control, grid_navigation, point_navi
 from metarl_jax.envs.conditioned import task_conditioned
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.envs.tabular_mdp import tabular_mdp, value_iteration
+from metarl_jax.envs.two_step import two_step
 from metarl_jax.strategies.gittins import gittins_indices
 from metarl_jax.types import Agent
 
@@ -32,6 +33,7 @@ FAMILIES = {
     "gaussian_bandit": partial(bandit.gaussian_bandit, horizon=20),
     "tabular_mdp": tabular_mdp,
     "grid_navigation": grid_navigation.grid_navigation,
+    "two_step": two_step,
     "cartpole": partial(classic_control.cartpole, horizon=40),
     "pendulum": partial(classic_control.pendulum, horizon=20),
     "acrobot": partial(classic_control.acrobot, horizon=20),
@@ -108,7 +110,7 @@ def drawn_and_kept(first, later):
 def test_conformance(name):
     tasks = FAMILIES[name]()
     env, horizon = tasks.env, tasks.horizon
-    num_tasks, num_episodes = 6, 3
+    num_tasks, num_episodes = 6, 100 if name == "two_step" else 3
     space = env.action_space(jax.tree.map(np.asarray, tasks.sample(jax.random.key(9))))
     policy = UniformPolicy(space)
 
@@ -598,6 +600,45 @@ def test_grid_navigation_is_exact():
     np.testing.assert_array_equal(np.sum(shown, -1), 1.0)
 
 
+# The two-step task
+
+
+def test_two_step_dynamics():
+    tasks = two_step()
+    task = tasks.sample(jax.random.key(0))
+    batch = jax.vmap(lambda good: task.replace(good=good))(jnp.array([1, 2]))
+
+    @compile_fast
+    @partial(jax.vmap, in_axes=(0, None, None))
+    @partial(jax.vmap, in_axes=(None, 0, None))
+    @partial(jax.vmap, in_axes=(None, None, 0))
+    def run(task, action, key):
+        state = tasks.env.reset_env(key, task)[1]
+        keys = jax.random.split(key)
+        obs, state, first, early, _ = tasks.env.step_env(keys[0], state, action, task)
+        _, _, second, late, _ = tasks.env.step_env(keys[1], state, action, task)
+        return jnp.argmax(obs), first, second, early, late
+
+    n = 20_000
+    stage, first, second, early, late = jax.tree.map(
+        np.asarray, run(batch, jnp.arange(2), jax.random.split(jax.random.key(1), n))
+    )
+    assert not early.any()
+    assert late.all()
+    assert not first.any()
+    # Four standard errors of a frequency over n episodes are at most 0.014.
+    for good, action in itertools.product(range(2), repeat=2):
+        common = (stage[good, action] == action + 1).mean()
+        assert common == pytest.approx(0.75, abs=0.014)
+        in_good = stage[good, action] == good + 1
+        paid = second[good, action]
+        assert paid[in_good].mean() == pytest.approx(0.9, abs=0.014)
+        assert paid[~in_good].mean() == pytest.approx(0.1, abs=0.014)
+        expected = 0.7 if good == action else 0.3
+        assert paid.mean() == pytest.approx(expected, abs=0.014)
+    assert tasks.oracles["known state"](None, task) == pytest.approx(0.7)
+
+
 # Classic control
 
 
@@ -730,7 +771,12 @@ def test_gymnax_family_rejects(build, message):
 @pytest.mark.parametrize(
     ("factory", "wrong", "message"),
     [
-        *((factory, {"horizon": 0}, "got 0") for factory in FAMILIES.values()),
+        *(
+            (factory, {"horizon": 0}, "got 0")
+            for name, factory in FAMILIES.items()
+            if name != "two_step"  # two steps by definition
+        ),
+        (two_step, {"common": 1.5}, "common"),
         (point_navigation.point_navigation, {"reward": "cubed"}, "'cubed'"),
         (point_navigation.point_navigation, {"action_scale": 0.0}, "action_scale"),
         (point_navigation.point_navigation, {"max_step": -0.1}, "-0.1"),

@@ -146,6 +146,33 @@ def test_a_policy_sees_every_reward_and_how_each_episode_ended(length):
     assert agent.memory["steps"] == jnp.sum(data.mask)
 
 
+class Drawing(Witness):
+    """A witness that draws where its next episode's actions lie."""
+
+    def begin(self, key, memory):
+        return {**memory, "steps": jax.random.uniform(key, minval=100, maxval=1000)}
+
+
+def test_a_policy_may_draw_at_the_start_of_each_episode():
+    policy = Drawing()
+    agent = Agent(policy.init(jax.random.key(0), (), None), policy.initial_memory())
+    task = CountdownParams(length=3, max_steps_in_episode=HORIZON)
+
+    @jax.jit
+    def run(key):
+        return rollout.collect(key, family(), policy, agent, task, num_episodes=3)
+
+    agent, data = run(jax.random.key(0))
+    first = np.asarray(data.action[:, 0, 0])
+    assert np.all((first > 100) & (np.abs(np.diff(first, append=first[0])) > 1))
+    # One draw an episode, and the rest of the memory is kept.
+    np.testing.assert_allclose(data.action[:, 2, 0] - first, 2.0, atol=0.3)
+    np.testing.assert_allclose(agent.memory["reward"], jnp.sum(data.reward), rtol=1e-6)
+    assert agent.memory["ends"] == 3
+    _, other = run(jax.random.key(1))
+    assert np.all(np.abs(other.action[:, 0, 0] - first) > 1e-3)
+
+
 def test_no_gradient_passes_through_a_differentiable_environment():
     def total_reward(params):
         return jnp.sum(act(jax.random.key(1), 4, params=params)[1].reward)

@@ -9,6 +9,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.strategies.bayes_optimal import CORRELATED_FAMILIES
 from metarl_jax.strategies.gittins import gittins_indices, gittins_return
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_positive
@@ -147,7 +148,9 @@ def correlated_bandit(
     D_h). The independent family D_i is `bernoulli_bandit(num_arms=2, horizon=100)`.
     Held-out tasks are new draws.
 
-    The oracle `"optimal arm"` knows the arms: 75, 90, 75 and 60 on average.
+    The oracle `"optimal arm"` knows the arms: 75, 90, 75 and 60 on average. A
+    Bayes-optimal learner falls short of it by 1.2214, 0.6250, 1.0000 and 2.3121
+    (`metarl_jax.strategies.bayes_optimal`).
 
     Args:
       family: how p_1 is drawn.
@@ -159,18 +162,18 @@ def correlated_bandit(
     Raises:
       ValueError: if the family is unknown or the horizon below 1.
     """
-    deltas = {"easy": 0.1, "medium": 0.25, "hard": 0.4}
-    if family != "uniform" and family not in deltas:
-        raise ValueError(
-            f"family must be one of {['uniform', *deltas]}; got {family!r}"
-        )
+    if family != "uniform" and family not in CORRELATED_FAMILIES:
+        known = ["uniform", *CORRELATED_FAMILIES]
+        raise ValueError(f"family must be one of {known}; got {family!r}")
     env = Bandit(num_arms=2, reward="bernoulli")
 
     def sample(key):
         if family == "uniform":
             p = jax.random.uniform(key)
             return EnvParams(mean=jnp.stack([p, 1.0 - p]))
-        arms = jnp.array([deltas[family], 1.0 - deltas[family]])
+        arms = jnp.array(
+            [CORRELATED_FAMILIES[family], 1.0 - CORRELATED_FAMILIES[family]]
+        )
         swap = jax.random.bernoulli(key)
         return EnvParams(mean=jnp.where(swap, arms[::-1], arms))
 
@@ -186,7 +189,8 @@ def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribut
     reward is poor, but one pull of it tells where the target is. Held-out tasks are new
     draws.
 
-    The oracle `"optimal arm"` pulls the target throughout: 25.
+    The oracle `"optimal arm"` pulls the target throughout: 25. A Bayes-optimal learner
+    has 20.55.
 
     Args:
       num_arms: K.

@@ -12,6 +12,8 @@ under one percent.
 """
 
 import functools
+import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +87,82 @@ def _must_pull(
             net[stop] = 0.0
             pulls[stop] = 0.0
     return net[:, 0], pulls[:, 0]
+
+
+class GittinsTable(NamedTuple):
+    """Indices at some numbers of pulls left; between two, linear in the logarithm."""
+
+    num_left: np.ndarray  # [L] int, from 1 to the horizon
+    indices: np.ndarray  # [L, T, T], by successes and failures
+
+
+MAX_EXACT_HORIZON = 100
+
+
+@functools.lru_cache(maxsize=4)
+def gittins_table(
+    horizon: int,
+    *,
+    max_exact_horizon: int = MAX_EXACT_HORIZON,
+    num_charges: int = 160,
+) -> GittinsTable:
+    """Computes indices for any horizon: exactly where that is quick.
+
+    Beyond `max_exact_horizon` the index is found by calibration: v(λ), the value of an
+    arm that must be pulled once and then may be abandoned, is computed for each charge
+    of a grid and the root taken from the line between the two around it; and only for
+    numbers of pulls left that grow by a fifth. Within 2e-3 of the exact index; about a
+    minute for 500 pulls.
+
+    Args:
+      horizon: T, pulls in all.
+      max_exact_horizon: the largest T that is computed by `gittins_indices`.
+      num_charges: of the grid.
+
+    Returns:
+      The table.
+
+    Raises:
+      ValueError: if the horizon is below 1.
+    """
+    if horizon <= max_exact_horizon:
+        indices = gittins_indices(horizon)[1:]
+        return GittinsTable(np.arange(1, horizon + 1), indices)
+    num_left = [1]
+    while num_left[-1] < horizon:
+        num_left.append(min(max(num_left[-1] + 1, num_left[-1] * 6 // 5), horizon))
+    # With n pulls left at most T - n have been made, but the level above n is read too.
+    side = horizon + max(b - a for a, b in itertools.pairwise([1, *num_left])) + 1
+    s, f = np.indices((side, side), np.float32)
+    p = (1.0 + s) / (2.0 + s + f)
+    indices = np.full((len(num_left), horizon, horizon), np.nan, np.float32)
+    # Closer to one another near 0 and 1, as the indices are.
+    charges = 0.5 - 0.5 * np.cos(np.linspace(0.0, np.pi, num_charges))
+    previous = np.full_like(indices, np.nan)
+    steps = np.diff(charges, prepend=0.0)
+    for charge, step in zip(charges.tolist(), steps.tolist(), strict=True):
+        optional = np.zeros_like(p)
+        level = 0
+        for n in range(1, horizon + 1):
+            # Values of arms that further pulls could take beyond the side drop out.
+            size = side - n
+            here = p[:size, :size]
+            net = optional[1 : size + 1, :size] - optional[:size, 1 : size + 1]
+            net *= here
+            net += optional[:size, 1 : size + 1]
+            net += here
+            net -= charge
+            if n == num_left[level]:
+                value = np.full((horizon, horizon), np.nan, np.float32)
+                kept = min(size, horizon)
+                value[:kept, :kept] = net[:kept, :kept]
+                root = (previous[level] > 0) & (value <= 0)
+                fraction = previous[level][root] / (previous[level] - value)[root]
+                indices[level][root] = charge + (fraction - 1.0) * step
+                previous[level] = value
+                level += 1
+            optional = np.maximum(net, 0.0, out=net)
+    return GittinsTable(np.array(num_left), indices)
 
 
 def gittins_return(

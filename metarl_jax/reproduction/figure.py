@@ -1,0 +1,82 @@
+"""The figure of a reproduced table, from what was recorded of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metarl_jax.plotting import GREY, PALETTE, STYLE
+
+
+def draw(result: Mapping[str, Any], path: Path) -> Path:
+    """Draws the measured means with their intervals beside the published values.
+
+    Args:
+      result: what `reproduce` returned.
+      path: of the PNG.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if nothing was measured, or the file cannot be written.
+    """
+    if not result["cells"]:
+        raise ValueError(f"{result['table']}: no cell has been computed yet")
+    with rc_context(STYLE):
+        figure = table_figure(result)
+        try:
+            FigureCanvasAgg(figure).print_png(path)
+        except OSError as error:
+            raise ValueError(f"cannot write {path}: {error}") from None
+    return path
+
+
+def table_figure(result: Mapping[str, Any]) -> Figure:
+    """Draws one panel for each column, the rows below one another."""
+    cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
+    columns = [c for c in result["columns"] if any(c == column for _, column in cells)]
+    rows = [r for r in result["rows"] if any(r == row for row, _ in cells)]
+    width = min(3, len(columns))
+    height = -(-len(columns) // width)
+    figure = Figure(
+        figsize=(3.3 * width + 1.8, (0.27 * len(rows) + 0.9) * height + 0.8),
+        layout="constrained",
+    )
+    all_axes = figure.subplots(height, width, sharey=True, squeeze=False)
+    for axes in all_axes.flat[len(columns) :]:
+        axes.set_visible(False)
+    for axes, column in zip(all_axes.flat, columns, strict=False):
+        for y, row in enumerate(rows):
+            if (cell := cells.get((row, column))) is not None:
+                _draw_cell(axes, y, cell)
+        axes.set_title(column, loc="left")
+        axes.set_yticks(np.arange(len(rows)), rows)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+    for colour, marker, face, label in (
+        (PALETTE[0], "o", PALETTE[0], "ours, agrees with the published"),
+        (PALETTE[1], "o", PALETTE[1], "ours, differs"),
+        (GREY, "o", GREY, "ours, nothing published"),
+        ("black", "D", "white", "published"),
+    ):
+        style: dict[str, Any] = {"linestyle": "none", "markerfacecolor": face}
+        all_axes[0, 0].plot([], [], marker, color=colour, label=label, **style)
+    figure.suptitle(f"{result['title']}: {result['quantity']}", x=0.01, ha="left")
+    handles, labels = all_axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, width + 1))
+    return figure
+
+
+def _draw_cell(axes: Any, y: int, cell: Mapping[str, Any]) -> None:
+    if cell["published"] is not None:
+        axes.plot(
+            cell["published"], y, "D", color="black", markerfacecolor="white", zorder=2
+        )
+    colour = {True: PALETTE[0], False: PALETTE[1], None: GREY}[cell.get("agrees")]
+    low, high = cell["ci"]
+    axes.plot([low, high], [y, y], color=colour, lw=1.6, zorder=3)
+    axes.plot(cell["mean"], y, "o", color=colour, markersize=4, zorder=4)

@@ -1,0 +1,280 @@
+"""What a published table is, and how it is computed again, cell by cell.
+
+A cell's measurement is written as soon as it is complete and never made again, so a run
+that was stopped, however it was, goes on where it stood. What was published, and what
+is to be said of a cell that differs from it, is not part of the measurement: it is
+looked up whenever the table is put together.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from metarl_jax.runs import files, machine
+from metarl_jax.runs.progress import announced
+
+CELLS = "cells"
+TABLE = "table.json"
+FIGURE = "table.png"
+
+
+class Measurement(NamedTuple):
+    """What a cell measured.
+
+    Attributes:
+      values: `[N]`, one number for each of N independent instances, or `[S, N]` for S
+        seeds that were each trained; an exact value is alone.
+      setting: what was chosen for it, such as `"c = 0.2"`.
+    """
+
+    values: np.ndarray
+    setting: str = ""
+
+
+class Cell(NamedTuple):
+    """One number of a table.
+
+    Attributes:
+      row: whose it is.
+      column: of what.
+      measure: `(directory) -> Measurement`. The directory is the cell's own, for what
+        must outlive an interruption, such as a training run; it may not exist yet.
+      published: as printed; None where there is no such number.
+      optimum: the exact one, which no mean passes beyond its interval.
+      quick: whether it takes minutes at most on two CPU cores.
+      reason: why the measured value is not the published one, where it is not.
+    """
+
+    row: str
+    column: str
+    measure: Callable[[Path], Measurement]
+    published: float | None = None
+    optimum: float | None = None
+    quick: bool = True
+    reason: str = ""
+
+
+class Table(NamedTuple):
+    """A published table.
+
+    Attributes:
+      name: on the command line.
+      title: the paper and the table.
+      quantity: what the numbers are.
+      cells: rows and columns stand in the order in which they first appear.
+      published_instances: of each published mean, which give its standard error; None
+        for published values that are exact.
+      rounding: the last digit that was printed.
+      lower_is_better: whether the numbers are costs.
+      tolerance: relative difference that counts as agreement in any case.
+      notes: what a reader must know.
+    """
+
+    name: str
+    title: str
+    quantity: str
+    cells: tuple[Cell, ...]
+    published_instances: int | None = None
+    rounding: float = 0.1
+    lower_is_better: bool = False
+    tolerance: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def measured(measurement: Measurement) -> dict[str, Any]:
+    """Summarises a measurement: mean, standard error, 95 % interval.
+
+    The standard error is that of N instances, or, where S > 1 seeds were trained, of
+    the S means.
+    """
+    values = np.atleast_2d(np.asarray(measurement.values, np.float64))
+    num_seeds, num_instances = values.shape
+    independent = values.mean(axis=1) if num_seeds > 1 else values[0]
+    exact = independent.size == 1
+    std = 0.0 if exact else float(values.std(ddof=1))
+    error = 0.0
+    if not exact:
+        error = float(independent.std(ddof=1) / np.sqrt(independent.size))
+    mean = float(values.mean())
+    return {
+        "mean": mean,
+        "ci": [mean - 1.96 * error, mean + 1.96 * error],
+        "standard_error": error,
+        "std": std,
+        "num_instances": num_instances,
+        "num_seeds": num_seeds,
+        "setting": measurement.setting,
+    }
+
+
+def compared(table: Table, cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
+    """Says how a cell's measurement stands to what was published.
+
+    They agree if they are within two standard errors of their difference: ours, that of
+    a mean of as many instances as were published, and that of rounding; or within the
+    table's tolerance.
+    """
+    entry = {**record, "published": cell.published, "optimum": cell.optimum}
+    if cell.optimum is not None:
+        better = record["mean"] - cell.optimum
+        if table.lower_is_better:
+            better = -better
+        allowed = 3 * record["standard_error"] + 1e-6 * abs(cell.optimum)
+        entry["passes_optimum"] = better > allowed
+    if cell.published is None:
+        return entry
+    variance = record["standard_error"] ** 2 + table.rounding**2 / 12
+    if table.published_instances is not None:
+        variance += record["std"] ** 2 / table.published_instances
+    difference = record["mean"] - cell.published
+    allowed = max(2 * np.sqrt(variance), table.tolerance * abs(cell.published))
+    entry |= {
+        "difference": difference,
+        "allowed_difference": allowed,
+        "agrees": bool(abs(difference) <= allowed),
+    }
+    if not entry["agrees"]:
+        entry["reason"] = cell.reason or "not explained"
+    return entry
+
+
+def reproduce(
+    table: Table,
+    output_dir: str | Path,
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Computes the cells of a table that have not been computed yet.
+
+    Writes `cells/<row>--<column>.json` after each cell, then `table.json`.
+
+    Args:
+      table: as built with the same `seed`.
+      output_dir: a new directory, or one in which the table was begun before.
+      seed: for the records; a directory holds the cells of one seed.
+      quick: whether to leave out cells that take longer than minutes.
+      quiet: whether to print nothing.
+
+    Returns:
+      What was written to `table.json`.
+
+    Raises:
+      ValueError: if the directory holds another table or another seed's cells, or
+        cannot be written.
+    """
+    output_dir = Path(output_dir)
+    cells_dir = output_dir / CELLS
+    try:
+        cells_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"output directory {output_dir} cannot be created: {error.strerror}"
+        ) from None
+    wanted = [cell for cell in table.cells if cell.quick or not quick]
+    paths = [_path(cells_dir, cell) for cell in table.cells]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{table.name} has two cells of the same row and column")
+    found = {path: files.read_json(path) for path in sorted(cells_dir.glob("*.json"))}
+    for path, record in found.items():
+        if (record.get("table"), record.get("seed")) != (table.name, seed):
+            raise ValueError(
+                f"{path} is a cell of {record.get('table')} with seed "
+                f"{record.get('seed')}; a directory with cells of {table.name} with "
+                f"seed {seed}, or a new one, is required"
+            )
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    missing = [cell for cell in wanted if _path(cells_dir, cell) not in found]
+    for number, cell in enumerate(missing, start=1):
+        path = _path(cells_dir, cell)
+        start = time.perf_counter()
+        with announced(console, f"{number}/{len(missing)}  {cell.row}, {cell.column}"):
+            measurement = cell.measure(path.with_suffix(""))
+        record = {
+            "table": table.name,
+            "row": cell.row,
+            "column": cell.column,
+            "seed": seed,
+            **measured(measurement),
+            "seconds": round(time.perf_counter() - start, 2),
+            "device": machine.device_name(),
+            "versions": machine.versions(),
+        }
+        found[path] = files.jsonable(record)
+        files.write_json(path, record)
+    records = [
+        compared(table, cell, found[path])
+        for cell in table.cells
+        if (path := _path(cells_dir, cell)) in found
+    ]
+    result = {
+        "table": table.name,
+        "title": table.title,
+        "quantity": table.quantity,
+        "rows": list(dict.fromkeys(cell.row for cell in table.cells)),
+        "columns": list(dict.fromkeys(cell.column for cell in table.cells)),
+        "published_instances": table.published_instances,
+        "notes": table.notes,
+        "left_out": len(table.cells) - len(records),
+        "cells": records,
+    }
+    files.write_json(output_dir / TABLE, result)
+    return files.jsonable(result)
+
+
+def _path(cells_dir: Path, cell: Cell) -> Path:
+    """Returns a cell's file, named by its row and column in letters and digits."""
+    parts = (re.sub(r"[^a-z0-9.]+", "-", x.lower()) for x in (cell.row, cell.column))
+    return cells_dir / ("--".join(part.strip("-") for part in parts) + ".json")
+
+
+def layout(result: dict[str, Any]) -> str:
+    """Lays a reproduced table out as text: ours above the published, a row each.
+
+    Cells that differ from the published value are marked * and explained below.
+    """
+    cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
+    columns = result["columns"]
+    digits = 2 if max(abs(cell["mean"]) for cell in cells.values()) < 1000 else 1
+    lines = [["", *columns]]
+    remarks = []
+    for row in result["rows"]:
+        present = [cells.get((row, column)) for column in columns]
+        if not any(present):
+            continue
+        ours = [f"{cell['mean']:.{digits}f}" if cell else "–" for cell in present]
+        for i, cell in enumerate(present):
+            if cell and cell.get("agrees") is False:
+                ours[i] += "*"
+                remarks.append(
+                    f"* {row}, {columns[i]}: {cell['mean']:.2f} ± "
+                    f"{1.96 * cell['standard_error']:.2f}, published "
+                    f"{cell['published']:g}: {cell['reason']}"
+                )
+            if cell and cell.get("passes_optimum"):
+                remarks.append(
+                    f"! {row}, {columns[i]}: {cell['mean']:.2f} is better than the "
+                    f"exact optimum {cell['optimum']:.2f}"
+                )
+        lines.append([row, *ours])
+        printed = [cell and cell["published"] for cell in present]
+        if any(value is not None for value in printed):
+            shown = ["–" if value is None else f"{value:g}" for value in printed]
+            lines.append(["  published", *shown])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [f"{result['title']}: {result['quantity']}"]
+    for first, *rest in lines:
+        padded = (f"{x:>{w}}" for x, w in zip(rest, widths[1:], strict=True))
+        text.append(f"{first:<{widths[0]}}  " + "  ".join(padded))
+    judged = [cell["agrees"] for cell in cells.values() if "agrees" in cell]
+    if judged:
+        text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
+    if result["left_out"]:
+        text.append(f"Cells still to be computed: {result['left_out']}.")
+    return "\n".join([*text, *remarks, *result["notes"]])

@@ -1,0 +1,277 @@
+"""Published tables: what agrees, what is kept of a run that was killed, what is shown.
+
+Run as a script it computes a table whose second cell kills the process.
+"""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from metarl_jax import cli
+from metarl_jax.envs.bandit import correlated_bandit
+from metarl_jax.reproduction import TABLES, figure, load_table
+from metarl_jax.reproduction.measuring import exact, measure, trial_returns
+from metarl_jax.reproduction.table import (
+    Cell,
+    Measurement,
+    Table,
+    compared,
+    layout,
+    measured,
+    reproduce,
+)
+from metarl_jax.strategies import bandit
+
+VALUES = {("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 3.0, ("b", "y"): 4.0}
+
+
+def small_table(calls, deadly=None, **options):
+    """Four cells that write down when they are measured; one may be deadly."""
+
+    def cell(row, column, value):
+        def run(directory):
+            calls.append((row, column))
+            if (row, column) == deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Measurement(value + np.array([-0.1, 0.0, 0.1]), "c = 0.5")
+
+        published = None if row == "a" else 3.0
+        reason = "the reason" if column == "y" else ""
+        quick = (row, column) != ("a", "y")
+        return Cell(row, column, run, published, quick=quick, reason=reason)
+
+    cells = tuple(cell(*key, value) for key, value in VALUES.items())
+    return Table("small", "A paper", "apples", cells, **options)
+
+
+def test_a_measurement_s_mean_and_error():
+    rng = np.random.default_rng(0)
+    one, seeds = rng.normal(size=400), rng.normal(size=(5, 400))
+    seeds += rng.normal(size=(5, 1))
+    record = measured(Measurement(one))
+    error = one.std(ddof=1) / 20
+    assert record["mean"] == pytest.approx(one.mean())
+    assert record["standard_error"] == pytest.approx(error)
+    np.testing.assert_allclose(
+        record["ci"], one.mean() + 1.96 * error * np.array([-1, 1])
+    )
+    assert (record["num_seeds"], record["num_instances"]) == (1, 400)
+    # What a seed's instances share is not averaged away by having many of them.
+    record = measured(Measurement(seeds))
+    error = seeds.mean(1).std(ddof=1) / np.sqrt(5)
+    assert record["standard_error"] == pytest.approx(error)
+    assert (record["num_seeds"], record["num_instances"]) == (5, 400)
+    record = measured(exact(6.66))
+    assert (record["mean"], record["standard_error"], record["ci"]) == (
+        6.66,
+        0.0,
+        [6.66, 6.66],
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "agrees"), [(10.0, True), (10.29, True), (10.31, False), (9.69, False)]
+)
+def test_agreement_is_two_standard_errors_of_the_difference(mean, agrees):
+    # Errors 0.09 (ours), 0.12 (theirs, 1.2 / √100) and no rounding: 2 · 0.15.
+    table = Table("t", "T", "q", (), published_instances=100, rounding=0.0)
+    record = {"mean": mean, "standard_error": 0.09, "std": 1.2}
+    entry = compared(table, Cell("a", "x", exact, 10.0, reason="known"), record)
+    assert entry["agrees"] is agrees
+    assert entry.get("reason") == (None if agrees else "known")
+    assert entry["allowed_difference"] == pytest.approx(0.3)
+    assert entry["difference"] == pytest.approx(mean - 10.0)
+    # A relative tolerance counts where it is wider.
+    assert compared(
+        table._replace(tolerance=0.04), Cell("a", "x", exact, 10.0), record
+    )["agrees"]
+    rounded = table._replace(rounding=0.6)
+    entry = compared(rounded, Cell("a", "x", exact, 10.0), record)
+    assert entry["allowed_difference"] == pytest.approx(
+        2 * np.hypot(0.15, 0.6 / 12**0.5)
+    )
+
+
+def test_passing_the_optimum_is_seen():
+    record = {"mean": 5.0, "standard_error": 0.1, "std": 1.0}
+    for lower_is_better, optimum, passes in [
+        (False, 4.6, True),
+        (False, 4.8, False),
+        (True, 5.4, True),
+        (True, 5.2, False),
+        (True, 4.0, False),
+    ]:
+        table = Table("t", "T", "q", (), lower_is_better=lower_is_better)
+        entry = compared(table, Cell("a", "x", exact, optimum=optimum), record)
+        assert entry["passes_optimum"] is passes
+        assert "agrees" not in entry
+
+
+def test_a_killed_table_goes_on_where_it_stood(tmp_path):
+    repository = str(Path(__file__).parent.parent)
+    killed = subprocess.run(
+        [sys.executable, __file__, str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": repository},
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "1/4  a, x … " in killed.stdout
+    (kept,) = (tmp_path / "out" / "cells").glob("*.json")
+    before = kept.read_bytes()
+    calls = []
+    table = small_table(calls)
+    result = reproduce(table, tmp_path / "out", quiet=True)
+    assert calls == [("a", "y"), ("b", "x"), ("b", "y")]
+    assert kept.read_bytes() == before
+    assert json.loads((tmp_path / "out" / "table.json").read_text()) == result
+    assert [cell["mean"] for cell in result["cells"]] == pytest.approx([1, 2, 3, 4])
+    assert result["cells"][0]["setting"] == "c = 0.5"
+    # What was published is looked up anew; nothing is measured.
+    cells = (*table.cells[:3], table.cells[3]._replace(published=4.0))
+    again = reproduce(table._replace(cells=cells), tmp_path / "out", quiet=True)
+    assert len(calls) == 3
+    assert [cell.get("agrees") for cell in result["cells"]] == [None, None, True, False]
+    assert again["cells"][3]["agrees"]
+
+
+def test_quick_leaves_cells_out_and_a_directory_is_one_table_s(tmp_path):
+    calls = []
+    table = small_table(calls)
+    result = reproduce(table, tmp_path, quick=True, quiet=True)
+    assert ("a", "y") not in calls
+    assert result["left_out"] == 1
+    for wrong, seed in [(table, 1), (table._replace(name="other"), 0)]:
+        with pytest.raises(ValueError, match="cell of small with seed 0"):
+            reproduce(wrong, tmp_path, seed=seed, quiet=True)
+    twice = table._replace(cells=(*table.cells, table.cells[0]))
+    with pytest.raises(ValueError, match="two cells of the same row and column"):
+        reproduce(twice, tmp_path / "new", quiet=True)
+
+
+def test_layout_and_figure(tmp_path):
+    table = small_table([], notes=("A note.",))
+    result = reproduce(table, tmp_path, quick=True, quiet=True)
+    text = layout(result)
+    lines = text.splitlines()
+    assert lines[0] == "A paper: apples"
+    assert lines[2].split() == ["a", "1.00", "–"]
+    assert lines[3].split() == ["b", "3.00", "4.00*"]
+    assert lines[4].split() == ["published", "3", "3"]
+    assert "1 of 2 published cells agree." in text
+    assert "Cells still to be computed: 1." in text
+    assert "* b, y: 4.00 ± 0.11, published 3: the reason" in text
+    assert lines[-1] == "A note."
+
+    drawn = figure.table_figure(result)
+    panels = [axes for axes in drawn.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == ["x", "y"]
+    points = [
+        (line.get_marker(), line.get_xdata()[0], line.get_ydata()[0])
+        for line in panels[1].lines
+        if line.get_marker() != "None" and len(line.get_xdata())
+    ]
+    assert points == [("D", 3.0, 1), ("o", pytest.approx(4.0), 1)]
+    path = figure.draw(result, tmp_path / "table.png")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="no cell"):
+        figure.draw({**result, "cells": []}, path)
+
+
+def test_a_setting_is_chosen_on_instances_of_its_own():
+    asked = []
+
+    def returns(key, setting, num_instances):
+        asked.append((jax.random.key_data(key).tolist(), setting, num_instances))
+        return np.full((num_instances, 1), -((setting - 0.3) ** 2))
+
+    options = {"num_instances": 7, "settings": (0.1, 0.2, 0.5), "num_tuning": 4}
+    key = jax.random.key(0)
+    measurement = measure(key, returns, symbol="c", **options)
+    assert measurement.setting == "c = 0.2"
+    assert measurement.values.shape == (7,)
+    assert [(s, n) for _, s, n in asked] == [(0.1, 4), (0.2, 4), (0.5, 4), (0.2, 7)]
+    assert asked[-1][0] == jax.random.key_data(key).tolist()
+    assert all(data != asked[-1][0] for data, *_ in asked[:3])
+    lowest = measure(key, returns, lower_is_better=True, **options)
+    np.testing.assert_allclose(lowest.values, -0.04)
+
+
+def test_returns_of_a_trial_and_regret():
+    tasks = correlated_bandit(family="easy", horizon=5)
+    build = functools.partial(bandit.epsilon_greedy, 2)
+
+    def random(epsilon):
+        return build(epsilon=epsilon)
+
+    key = jax.random.key(0)
+    gained = trial_returns(tasks, random, num_rounds=2)(key, 1.0, 700)
+    lacking = trial_returns(tasks, random, num_rounds=2, oracle="optimal arm")(
+        key, 1.0, 700
+    )
+    assert gained.shape == (700, 2)
+    np.testing.assert_allclose(gained + lacking, 4.5, rtol=1e-5)
+    # Uniform play gains ½ a pull; a standard error is 0.04.
+    np.testing.assert_allclose(gained.mean(0), 2.5, atol=0.17)
+    assert len(np.unique(gained[:500, 0] - gained[100:600, 0])) > 1
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table(name, tmp_path):
+    table = load_table(name)(seed=0)
+    assert table.name == name
+    places = [(cell.row, cell.column) for cell in table.cells]
+    assert len(set(places)) == len(places)
+    assert any(cell.quick for cell in table.cells)
+    # Its exact cells, or what takes no training and little time.
+    instant = ("Bayes optimum", "Bayes-optimal", "known goal", "known MDP")
+    cells = tuple(c for c in table.cells if c.row in instant)
+    result = reproduce(table._replace(cells=cells), tmp_path, quiet=True)
+    mean = {(c["row"], c["column"]): c["mean"] for c in result["cells"]}
+    assert not any(cell.get("passes_optimum") for cell in result["cells"])
+    known = {
+        "rl2-bandits": {("Bayes optimum", "n=10 k=5"): 6.659988},
+        "wang-bandits": {
+            ("Bayes optimum", "easy"): 0.625,
+            ("Bayes optimum", "11 arms"): 4.45,
+        },
+        "varibad-gridworld": {
+            ("Bayes-optimal", "episode 1"): 4.0,
+            ("Bayes-optimal", "episode 4"): 11.0714286,
+        },
+        # 21.82 ± 0.07 an episode over 1000 other MDPs.
+        "rl2-mdps": {("known MDP", "n=10"): pytest.approx(218.2, abs=2.4)},
+    }
+    for place, value in known[name].items():
+        assert mean[place] == (
+            pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+        )
+
+
+def test_reproduce_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    calls = []
+    monkeypatch.setattr(cli, "load_table", lambda name: lambda seed: small_table(calls))
+    assert cli.main(["reproduce", "rl2-bandits", "--quick"]) == 0
+    output = capsys.readouterr().out
+    assert "3/3  b, y … " in output
+    assert "A paper: apples" in output
+    files = {p.name for p in Path("reproductions/rl2-bandits").iterdir()}
+    assert files == {"cells", "table.json", "table.png"}
+    assert cli.main(["reproduce", "rl2-bandits"]) == 0
+    assert len(calls) == 4
+    assert cli.main(["reproduce", "rl2-bandits", "--seed", "1"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "seed 0" in line
+
+
+if __name__ == "__main__":
+    reproduce(small_table([], deadly=("a", "y")), sys.argv[1])
