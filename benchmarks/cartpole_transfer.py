@@ -238,14 +238,24 @@ def meta_training_steps(work_dir: Path, *fields: str, num_seeds: int) -> list[fl
 
 
 def measure(
-    path: Path, learner: Learner, *, num_seeds: int = 1, num_tasks: int = NUM_TASKS
+    path: Path,
+    learner: Learner,
+    *,
+    settings: Any,
+    num_seeds: int = 1,
+    num_tasks: int = NUM_TASKS,
 ) -> list[list[LearningCurve]]:
-    """Measures a learner, seeds × tasks; goes on where it left off."""
-    done = json.loads(path.read_text())["curves"] if path.exists() else []
+    """Measures a learner, seeds × tasks; goes on where it left off.
+
+    Curves that were kept of other settings are measured again.
+    """
+    settings = files.jsonable(settings)
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    done = kept["curves"] if kept.get("settings") == settings else []
     for i in range(len(done), num_seeds * num_tasks):
         curve = learner(*divmod(i, num_tasks))
         done.append([np.asarray(x).tolist() for x in curve])
-        write(path, {"curves": done})
+        write(path, {"settings": settings, "curves": done})
         steps = steps_to_return(LearningCurve(*done[-1]), level=LEVEL)
         print(f"{path.stem}, run {i}: {LEVEL:g} after {steps:,.0f} steps", flush=True)
     curves = [LearningCurve(*curve) for curve in done]
@@ -275,6 +285,11 @@ def measure_ours(work_dir: Path) -> dict[str, list[list[LearningCurve]]]:
         ),
     }
 
+    trained = {
+        MAML: experiment.num_steps,
+        PRETRAINED: pretraining_experiment.num_steps,
+    }
+
     def newborn(seed, number):
         return ppo.init(jax.random.fold_in(jax.random.key(seed), number)).agent
 
@@ -294,6 +309,11 @@ def measure_ours(work_dir: Path) -> dict[str, list[list[LearningCurve]]]:
                 num_episodes=NUM_EPISODES[name],
             ),
             num_seeds=NUM_SEEDS[name],
+            settings={
+                "num_steps": trained.get(name, 0),
+                "num_rounds": NUM_ROUNDS[name],
+                "num_episodes": NUM_EPISODES[name],
+            },
         )
         for name, (algorithm, agent_of) in learners.items()
     }
@@ -307,6 +327,7 @@ def measure_peers(work_dir: Path) -> dict[str, list[list[LearningCurve]]]:
             work_dir / f"{name}.json",
             peer_learner(tasks, name),
             num_tasks=NUM_TASKS if name == PEER else NUM_TASKS_OF_OTHERS,
+            settings={"least": PEER_LEAST_STEPS, "most": PEER_MOST_STEPS},
         )
         for name in PEER_SETTINGS
     }
