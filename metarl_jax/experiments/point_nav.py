@@ -68,13 +68,15 @@ METHODS: dict[MethodName, Method] = {
     "meta-sgd": Method(partial(meta_sgd, **RATIO)),
     "anil": Method(partial(anil, adapts=head, **RATIO)),
     "boil": Method(partial(anil, adapts=body, **RATIO)),
-    "cavia": Method(partial(cavia, discount=0.99, **RATIO), inner_lr=1.0),
+    "cavia": Method(partial(cavia, discount=0.99, **RATIO), inner_lr=0.5),
     "reptile": Method(
         partial(reptile, num_inner_steps=REPTILE_STEPS, **RATIO),
         inner_lr=0.5,
         rounds=REPTILE_STEPS + 1,
     ),
-    "es-maml": Method(es_maml, outer_lr=1e-2, rounds=4, split=5),
+    "es-maml": Method(
+        partial(es_maml, sigma=0.05, **RATIO), outer_lr=5e-2, rounds=4, split=5
+    ),
     "pretraining": Method(pretraining, inner_lr=3e-3, outer_lr=3e-4, rounds=1),
     "task-shown": Method(pretraining, outer_lr=1e-3, rounds=1),
 }
