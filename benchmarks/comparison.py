@@ -4,10 +4,11 @@
 
 Trains `point-nav` with each method, five seeds in one compiled program, and evaluates
 them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 8 million
-environment steps a seed. Every method runs in a process of its own, one after the
-other, so that its time and its peak memory are its own. Methods already recorded with
-the same settings are not run again. Writes JSON, draws `docs/comparison.png` and
-prints a markdown table.
+environment steps a seed. Every method runs in a process of its own, so that its peak
+memory is its own. Its seconds are its steps times the median step that `step_time.py`
+has recorded of it, alone on the machine: run that first. Methods already recorded with
+the same settings are not run again. Writes JSON, draws `docs/comparison.png` and prints
+a markdown table.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from metarl_jax.plotting import GREY, PALETTE, STYLE
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
 FIGURE = ROOT / "docs" / "comparison.png"
+STEP_TIMES = Path(__file__).parent / "results" / "step_time.json"
 REFERENCE = "maml"
 SCRATCH = "from scratch"
 GROUPS = {
@@ -104,9 +106,6 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
             "environment_steps": [
                 int((i + width) * rounds * steps) for i in kept.tolist()
             ],
-            "seconds_a_seed": [
-                round(metrics[i + width - 1]["seconds"] / num_seeds, 2) for i in kept
-            ],
             "return_after": np.round(smoothed[kept], 3).tolist(),
         },
         **{
@@ -131,14 +130,31 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
     }
 
 
-def seconds_to(record: dict, level: float) -> float | None:
-    """Reads when the mean over seeds, after one adaptation step, passed a level."""
+def training_seconds(records: dict[str, dict]) -> dict[str, float]:
+    """Returns the seconds that each method's steps take for one seed, by themselves."""
+    if not STEP_TIMES.exists():
+        raise SystemExit("no step times are recorded; run benchmarks/step_time.py")
+    rows = json.loads(STEP_TIMES.read_text())["steps"]
+    # The same network; MAML itself is timed with several outer steps.
+    medians = {
+        row["method"].removesuffix("/trust-region"): row["step_seconds"]["median"]
+        for row in reversed(rows)
+    }
+    return {
+        name: record["training_steps"] * medians[name]
+        for name, record in records.items()
+    }
+
+
+def share_until(record: dict, level: float) -> float | None:
+    """Returns the share of training until the mean after one step passed a level."""
     mean = np.mean(record["curve"]["return_after"], axis=1)
     above = np.flatnonzero(mean >= level)
-    return record["curve"]["seconds_a_seed"][above[0]] if above.size else None
+    steps = record["curve"]["environment_steps"]
+    return steps[above[0]] / record["environment_steps"] if above.size else None
 
 
-def draw(records: dict[str, dict]) -> Figure:
+def draw(records: dict[str, dict], seconds: dict[str, float]) -> Figure:
     """Draws the return after adaptation against environment steps and seconds."""
     groups = {
         title: [name for name in names if name in records]
@@ -147,17 +163,16 @@ def draw(records: dict[str, dict]) -> Figure:
     figure = Figure(figsize=(10, 11), layout="constrained")
     grid = figure.subplots(len(groups), 2, sharex="col", sharey=True)
     for row, (title, names) in zip(grid, groups.items(), strict=True):
-        for axes, field in zip(
-            row, ("environment_steps", "seconds_a_seed"), strict=True
-        ):
+        for axes, scale in zip(row, ("steps", "seconds"), strict=True):
             for name in dict.fromkeys([REFERENCE, *names]):
                 if name not in records:
                     continue
                 curve = records[name]["curve"]
                 returns = np.array(curve["return_after"])[None]  # [1, n, S]
                 summary = summarise(returns.transpose(2, 0, 1))
-                x = np.array(curve[field], float)
-                x = x / 1e6 if field == "environment_steps" else x
+                x = np.array(curve["environment_steps"], float) / 1e6
+                if scale == "seconds":
+                    x *= seconds[name] * 1e6 / records[name]["environment_steps"]
                 reference = name == REFERENCE
                 colour = GREY if reference else PALETTE[names.index(name)]
                 axes.fill_between(
@@ -192,7 +207,7 @@ def draw(records: dict[str, dict]) -> Figure:
     return figure
 
 
-def table(records: dict[str, dict]) -> str:
+def table(records: dict[str, dict], seconds: dict[str, float]) -> str:
     """Lays out method × return after 0, 1, 3 steps × seconds × peak memory."""
     target = records[REFERENCE]["return_mean"][1] - 2 if REFERENCE in records else None
     lines = [
@@ -211,11 +226,10 @@ def table(records: dict[str, dict]) -> str:
         return " | ".join(cells)
 
     for name, record in records.items():
-        seconds = record["training_seconds"] / record["num_seeds"]
-        reached = None if target is None else seconds_to(record, target)
+        share = None if target is None else share_until(record, target)
         lines.append(
-            f"| {NAMES[name]} | {returns(record)} | {seconds:.0f} | "
-            f"{'–' if reached is None else f'{reached:.0f}'} | "
+            f"| {NAMES[name]} | {returns(record)} | {seconds[name]:.0f} | "
+            f"{'–' if share is None else f'{share * seconds[name]:.0f}'} | "
             f"{record['training_peak_memory_mib']:.0f} |"
         )
     if "pretraining" in records:
@@ -252,9 +266,10 @@ def main() -> None:
             f"{args.num_seeds} seeds",
             flush=True,
         )
+    seconds = training_seconds(methods)
     with rc_context(STYLE):
-        FigureCanvasAgg(draw(methods)).print_png(args.figure)
-    print(table(methods))
+        FigureCanvasAgg(draw(methods, seconds)).print_png(args.figure)
+    print(table(methods, seconds))
 
 
 if __name__ == "__main__":
