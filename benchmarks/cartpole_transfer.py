@@ -364,14 +364,14 @@ def times_fewer(fast: dict[str, Any], slow: dict[str, Any]) -> dict[str, Any]:
     """Compares the steps of two learners task by task, every seed with every seed.
 
     A slow learner that never reached the level is taken at its last step, and a fast
-    one as never: both make the ratio smaller than it is.
+    one as never: both make the ratio smaller than it is. No step at all counts as one.
     """
     num_tasks = len(slow["steps_to_level"][0])
     steps = np.array(fast["steps_to_level"], float)[:, None, :num_tasks]
     steps = np.where(np.isnan(steps), np.inf, steps)
     others = np.array(slow["steps_to_level"], float)
     others = np.where(np.isnan(others), np.array(slow["last_steps"], float), others)
-    ratio = others[None] / steps  # [S, S', N]
+    ratio = np.maximum(others[None], 1) / np.maximum(steps, 1)  # [S, S', N]
     drawn = np.random.default_rng(0).integers(num_tasks, size=(2000, num_tasks))
     medians = np.median(ratio[..., drawn], axis=(0, 1, 3))
     return {
