@@ -195,9 +195,12 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_xlabel(" or ".join(units))
     axes.set_ylabel("mean return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if last == 0:
+        axes.set_xticks([0])
     counts = {
         f", {result['num_seeds']} seed{'s' * (result['num_seeds'] > 1)} × "
-        f"{result['num_tasks']} tasks × {result['num_episodes']} episodes"
+        f"{result['num_tasks']} tasks × {result['num_episodes']} "
+        f"episode{'s' * (result['num_episodes'] > 1)}"
         for result in evaluations.values()
     }
     shared = counts.pop() if len(counts) == 1 else ""
@@ -317,6 +320,11 @@ def _row(
     """Draws one mean with its interval."""
     mean = _floats(row["return_mean"])
     low, high = np.array(row["return_ci"], float).T
+    if len(step) == 1:
+        # Nothing to go along: what has a marker is a point, a level crosses the axes.
+        step = step[[0, 0]] + (np.zeros(2) if marker else np.array([-0.5, 0.5]))
+        mean, low, high = (np.repeat(x, 2) for x in (mean, low, high))
+        axes.set_xlim(-0.5, 0.5)
     axes.fill_between(step, low, high, color=colour, alpha=0.15, lw=0)
     axes.plot(
         step,

@@ -87,7 +87,7 @@ def evaluate_run(
     with announced(
         console,
         f"evaluating on {protocol.num_tasks} held-out tasks, "
-        f"{protocol.num_episodes} episodes each",
+        f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
         curve, references, paths = _measure(experiment, protocol, keys, agents)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
