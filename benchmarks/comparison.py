@@ -245,12 +245,16 @@ def main() -> None:
         "--methods", nargs="+", default=list(get_args(MethodName)), metavar="METHOD"
     )
     parser.add_argument("--output", type=Path, default=RECORD)
-    parser.add_argument("--figure", type=Path, default=FIGURE)
+    parser.add_argument("--figure", type=Path)
     parser.add_argument("--again", action="store_true", help="run what is recorded too")
     args, options = parser.parse_known_args()
     unknown = [name for name in args.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown method {unknown[0]}; there are {', '.join(METHODS)}")
+
+    # Another record has a figure of its own, and leaves that of the comparison alone.
+    beside = FIGURE if args.output == RECORD else args.output.with_suffix(".png")
+    figure = args.figure or beside
 
     key = {"num_seeds": args.num_seeds, "options": options}
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
@@ -268,7 +272,7 @@ def main() -> None:
         )
     seconds = training_seconds(methods)
     with rc_context(STYLE):
-        FigureCanvasAgg(draw(methods, seconds)).print_png(args.figure)
+        FigureCanvasAgg(draw(methods, seconds)).print_png(figure)
     print(table(methods, seconds))
 
 
