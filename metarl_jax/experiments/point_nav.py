@@ -105,12 +105,13 @@ def point_nav(
 
     All methods have the same family, network, discount and episodes a round, and make
     the same number of environment steps in meta-training. What a method leaves open is
-    set as it was seen to learn best within this budget. The likelihood ratio is the
-    inner surrogate wherever the method does not prescribe one.
+    set as it was seen to learn within this budget; not all were tried alike. The
+    likelihood ratio is the inner surrogate wherever the method does not prescribe one.
 
     - maml, maml-dice: second derivatives, with the likelihood ratio and with Loaded
       DiCE inside; maml-ppo: MAML's objective by PPO's epochs; fomaml: first order.
-    - promp, emaml: as their papers have it.
+    - promp: as its paper has it. emaml: with a hundredth of the score correction, whose
+      whole is too noisy here to learn by.
     - meta-sgd, anil, boil, cavia: step sizes learned; head only; body only; context
       only.
     - reptile, es-maml: no derivatives through adaptation. For es-maml, whose gradient
