@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +18,15 @@ import pytest
 
 from metarl_jax import cli
 from metarl_jax.envs.bandit import correlated_bandit
+from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.reproduction import TABLES, figure, load_table
-from metarl_jax.reproduction.measuring import exact, measure, trial_returns
+from metarl_jax.reproduction.learned import learned, trained_agent
+from metarl_jax.reproduction.measuring import (
+    agent_returns,
+    exact,
+    measure,
+    trial_returns,
+)
 from metarl_jax.reproduction.table import (
     Cell,
     Measurement,
@@ -222,6 +230,53 @@ def test_returns_of_a_trial_and_regret():
     # Uniform play gains ½ a pull; a standard error is 0.04.
     np.testing.assert_allclose(gained.mean(0), 2.5, atol=0.17)
     assert len(np.unique(gained[:500, 0] - gained[100:600, 0])) > 1
+
+
+def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
+    options: dict[str, Any] = {
+        "num_arms": 2,
+        "horizon": 2,
+        "num_tasks": 4,
+        "size": 2,
+        "num_steps": 2,
+    }
+    tasks = bandit_rl2(**options).tasks
+
+    def rewards(policy, agent):
+        return agent_returns(tasks, policy)(jax.random.key(0), agent, 600)[:, 0]
+
+    cell = learned("bandit-rl2", options, rewards, seeds=(3, 4))
+    whole = cell(tmp_path / "whole")
+    assert whole.setting == (
+        "bandit-rl2 --num-arms 2 --horizon 2 --num-tasks 4 --size 2 --num-steps 2"
+    )
+    assert whole.values.shape == (2, 600)
+    assert set(np.unique(whole.values)) == {0.0, 1.0, 2.0}
+    # Of the two seeds' runs one stopped halfway, and one before its first record.
+    first = {**options, "num_steps": 1}
+    trained_agent(bandit_rl2(**first), "bandit-rl2", first, 3, tmp_path / "cut")
+    (tmp_path / "cut" / "seed-4" / "checkpoints").mkdir(parents=True)
+    np.testing.assert_array_equal(cell(tmp_path / "cut").values, whole.values)
+    with pytest.raises(ValueError, match=r"num_tasks = 4 .* resumed with 8"):
+        learned("bandit-rl2", {**options, "num_tasks": 8}, rewards, seeds=(3,))(
+            tmp_path / "cut"
+        )
+
+
+def test_a_cell_out_of_reach_is_named_and_has_no_number(tmp_path):
+    table = small_table([])
+    cells = (*table.cells, Cell("b", "z", None, 5.0, reason="it takes a week"))
+    result = reproduce(table._replace(cells=cells), tmp_path, quiet=True)
+    assert result["left_out"] == 0
+    assert result["not_reached"] == [
+        {"row": "b", "column": "z", "published": 5.0, "reason": "it takes a week"}
+    ]
+    text = layout(result)
+    assert "b, z: not reached: it takes a week" in text
+    row, published = text.splitlines()[3:5]
+    assert row.split()[-2:] == ["not", "reached"]
+    assert published.split()[-1] == "5"
+    figure.draw(result, tmp_path / "table.png")
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -39,6 +39,7 @@ class RL2State(NamedTuple):
     agent: Agent
     critic: Params
     optimizer_state: Any
+    step: jax.Array  # [] int32, meta-training steps taken
 
 
 class RL2Info(NamedTuple):
@@ -88,7 +89,7 @@ def rl2(
     critic_optimizer: optax.GradientTransformation | None = None,
     clip_range: float | jax.Array = 0.2,
     value_coeff: float | jax.Array = 0.5,
-    entropy_coeff: float | jax.Array = 0.01,
+    entropy_coeff: float | jax.Array | optax.Schedule = 0.01,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 0.95,
 ) -> MetaAlgorithm:
@@ -114,7 +115,8 @@ def rl2(
       clip_range: ε, a ratio has no gradient beyond 1 ± ε. A trust region ignores it.
       value_coeff: weight of the squared value error, relative to the variance of what
         is predicted.
-      entropy_coeff: weight of the policy's entropy.
+      entropy_coeff: weight of the policy's entropy; or a schedule of it, a function of
+        the meta-training steps taken.
       discount: γ, per step, across episode ends.
       gae_lambda: λ, likewise.
 
@@ -170,7 +172,10 @@ def rl2(
         if critic is not None:
             params["critic"] = critic.init(key_critic, critic.initial_memory(), obs)
         return RL2State(
-            Agent(params["policy"], memory), params["critic"], optimizer.init(params)
+            Agent(params["policy"], memory),
+            params["critic"],
+            optimizer.init(params),
+            jnp.zeros((), jnp.int32),
         )
 
     def replay(params, steps):
@@ -222,17 +227,17 @@ def rl2(
             mean(outside),
         )
 
-    def loss(params, batch):
+    def loss(params, batch, entropy_weight):
         terms = evaluate(params, batch)
-        objective = terms.gain + entropy_coeff * terms.entropy
+        objective = terms.gain + entropy_weight * terms.entropy
         return value_coeff * terms.unexplained - objective, terms
 
-    def natural_step(params, batch, region):
+    def natural_step(params, batch, entropy_weight, region):
         """Moves the policy alone, by one trust-region step."""
 
         def objective(theta):
             terms = evaluate({**params, "policy": theta}, batch)
-            return terms.gain + entropy_coeff * terms.entropy, terms.kl
+            return terms.gain + entropy_weight * terms.entropy, terms.kl
 
         def distribution(theta):
             return replay({**params, "policy": theta}, batch.steps)[0]
@@ -271,13 +276,14 @@ def rl2(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch = prepare(params, trajectories)
+        weight = entropy_coeff(state.step) if callable(entropy_coeff) else entropy_coeff
         if isinstance(outer_optimizer, TrustRegion):
-            params = natural_step(params, batch, outer_optimizer)
+            params = natural_step(params, batch, weight, outer_optimizer)
 
         def update(carry, index):
             params, optimizer_state = carry
             minibatch = jax.tree.map(lambda x: x[index], batch)
-            gradient, terms = jax.grad(loss, has_aux=True)(params, minibatch)
+            gradient, terms = jax.grad(loss, has_aux=True)(params, minibatch, weight)
             updates, optimizer_state = optimizer.update(
                 gradient, optimizer_state, params
             )
@@ -296,6 +302,7 @@ def rl2(
             state.agent._replace(params=params["policy"]),
             params["critic"],
             optimizer_state,
+            state.step + 1,
         )
         finite = jnp.all(jnp.isfinite(gradient_norms))
         new_state = jax.tree.map(

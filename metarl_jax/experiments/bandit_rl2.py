@@ -1,5 +1,7 @@
 """RL² on the Bernoulli bandits of Duan et al. 2016 (arXiv 1611.02779, Table 1)."""
 
+import optax
+
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.experiments import options
@@ -60,7 +62,8 @@ def bandit_rl2(
       lr: first learning rate of Adam; it falls linearly to a fiftieth.
       decay_steps: meta-training steps until it has fallen.
       clip_range: a probability ratio has no gradient beyond 1 plus or minus this.
-      entropy_coeff: weight of the policy's entropy.
+      entropy_coeff: first weight of the policy's entropy; it falls linearly to zero
+        with the learning rate.
       value_coeff: weight of the squared value error relative to the returns' variance.
       discount: discount factor per step, across episode ends.
       gae_lambda: exponent of the advantages' average, likewise.
@@ -89,7 +92,7 @@ def bandit_rl2(
             updates_per_step=num_epochs * num_minibatches,
         ),
         clip_range=clip_range,
-        entropy_coeff=entropy_coeff,
+        entropy_coeff=optax.linear_schedule(entropy_coeff, 0.0, decay_steps),
         value_coeff=value_coeff,
         discount=discount,
         gae_lambda=gae_lambda,

@@ -61,36 +61,78 @@ def trial_returns(
     def group(key, setting):
         policy = build(setting)
         agent = Agent(policy.init(key, (), None), policy.initial_memory())
-        mean_return = evaluation.evaluate(
-            key,
-            tasks,
-            policy,
-            keep_agent,
-            agent,
-            num_tasks=GROUP_SIZE,
-            num_episodes=num_episodes,
-            num_adaptation_steps=num_rounds - 1,
-        )
-        if oracle is not None:
-            task_batch = evaluation.heldout_tasks(key, tasks, num_tasks=GROUP_SIZE)
-            best = jax.vmap(partial(tasks.oracles[oracle], key))(task_batch)
-            mean_return = best[:, None] - mean_return
-        return num_episodes * mean_return
+        return _rewards(key, tasks, policy, agent, num_episodes, num_rounds, oracle)
 
     traced = jax.jit(group, compiler_options=COMPILER_OPTIONS)
     static = jax.jit(group, static_argnums=1, compiler_options=COMPILER_OPTIONS)
 
     def returns(key, setting, num_instances):
         compiled = traced if isinstance(setting, float) else static
-        values = []
-        # One group after the other, so that an interruption is heard between them.
-        for i in range(-(-num_instances // GROUP_SIZE)):
-            outputs = compiled(jax.random.fold_in(key, i), setting)
-            interruption.wait(outputs)
-            values.append(np.asarray(outputs, np.float64))
-        return np.concatenate(values)[:num_instances]
+        return _in_groups(key, lambda key: compiled(key, setting), num_instances)
 
     return returns
+
+
+def agent_returns(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_episodes: int = 1,
+    num_rounds: int = 1,
+    oracle: str | None = None,
+) -> Returns:
+    """Makes a function that measures a trained agent as `trial_returns` a strategy.
+
+    Args:
+      tasks: the family.
+      policy: how the agent acts, learning as it does.
+      num_episodes: as in `trial_returns`.
+      num_rounds: as in `trial_returns`.
+      oracle: as in `trial_returns`.
+
+    Returns:
+      `(key, agent, num_instances) -> [N, num_rounds]`. With the same key an agent meets
+      the instances that a strategy meets.
+    """
+    compiled = jax.jit(
+        lambda key, agent: _rewards(
+            key, tasks, policy, agent, num_episodes, num_rounds, oracle
+        )
+    )
+
+    def returns(key, agent, num_instances):
+        return _in_groups(key, lambda key: compiled(key, agent), num_instances)
+
+    return returns
+
+
+def _rewards(key, tasks, policy, agent, num_episodes, num_rounds, oracle):
+    """Measures a group of instances, `[GROUP_SIZE, num_rounds]`."""
+    mean_return = evaluation.evaluate(
+        key,
+        tasks,
+        policy,
+        keep_agent,
+        agent,
+        num_tasks=GROUP_SIZE,
+        num_episodes=num_episodes,
+        num_adaptation_steps=num_rounds - 1,
+    )
+    if oracle is not None:
+        task_batch = evaluation.heldout_tasks(key, tasks, num_tasks=GROUP_SIZE)
+        best = jax.vmap(partial(tasks.oracles[oracle], key))(task_batch)
+        mean_return = best[:, None] - mean_return
+    return num_episodes * mean_return
+
+
+def _in_groups(key, group, num_instances):
+    """Collects instances group by group, so that an interruption is heard between."""
+    values = []
+    for i in range(-(-num_instances // GROUP_SIZE)):
+        outputs = group(jax.random.fold_in(key, i))
+        interruption.wait(outputs)
+        values.append(np.asarray(outputs, np.float64))
+    return np.concatenate(values)[:num_instances]
 
 
 def choose(

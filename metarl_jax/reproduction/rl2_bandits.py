@@ -6,7 +6,14 @@ import jax
 import numpy as np
 
 from metarl_jax.envs.bandit import bernoulli_bandit
-from metarl_jax.reproduction.measuring import exact, measure, trial_returns
+from metarl_jax.experiments.bandit_rl2 import PUBLISHED as PUBLISHED_RL2
+from metarl_jax.reproduction.learned import learned
+from metarl_jax.reproduction.measuring import (
+    agent_returns,
+    exact,
+    measure,
+    trial_returns,
+)
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit
 from metarl_jax.strategies.bayes_optimal import bernoulli_bandit_optimum
@@ -14,6 +21,7 @@ from metarl_jax.strategies.bayes_optimal import bernoulli_bandit_optimum
 RANDOM, GITTINS, THOMPSON = "random", "Gittins index", "Thompson sampling"
 OPTIMISTIC, UCB1, EPSILON = "optimistic Thompson sampling", "UCB1", "epsilon-greedy"
 GREEDY, WHITTLE, OPTIMUM = "greedy", "Whittle's index", "Bayes optimum"
+RL2 = "RL²"
 
 # By (pulls n, arms k).
 PUBLISHED = {
@@ -32,6 +40,19 @@ PUBLISHED_ROWS = (RANDOM, GITTINS, THOMPSON, OPTIMISTIC, UCB1, EPSILON, GREEDY)
 GRID = tuple(np.round(np.arange(0.0, 1.05, 0.1), 1).tolist())  # of c and of ε
 NUM_SAMPLES = (1, 2, 4, 8, 14, 20)  # of the paper's 1, …, 20
 
+# Of the experiment bandit-rl2, by the number of pulls.
+TRAINING = {
+    10: {"num_steps": 1000, "decay_steps": 1000},
+    100: {
+        "num_tasks": 256,
+        "num_minibatches": 8,
+        "gae_lambda": 0.9,
+        "entropy_coeff": 0.04,
+        "num_steps": 1000,
+        "decay_steps": 1000,
+    },
+}
+
 _NO_END = (
     "the paper's index approximates the one for pulls without an end, which {}; "
     "Whittle's, below, is one"
@@ -39,6 +60,10 @@ _NO_END = (
 _POORER_ARMS = (
     "{} of the learners that were published for this column have less than here, as "
     "poorer arms among their 1000 common instances would have it"
+)
+NOT_TRAINED = (
+    "not trained: ten minutes of two CPU cores for each seed are the budget, and 500 "
+    "pulls a trial need hours"
 )
 REASONS: dict[tuple[str, int, int], str] = {
     (GITTINS, 10, 50): _NO_END.format("explores more than ten pulls repay"),
@@ -86,6 +111,18 @@ def rl2_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
         )
         if optimum is not None:
             cells.append(Cell(OPTIMUM, column, lambda _, x=optimum: exact(x)))
+        unreached = "" if horizon in TRAINING else NOT_TRAINED
+        cells.append(
+            Cell(
+                RL2,
+                column,
+                _learned(key, horizon, num_arms, num_instances),
+                PUBLISHED_RL2[horizon, num_arms],
+                optimum=optimum,
+                quick=horizon == 10,
+                reason=REASONS.get((RL2, horizon, num_arms), unreached),
+            )
+        )
     return Table(
         name="rl2-bandits",
         title="Duan et al. 2016, Table 1",
@@ -97,6 +134,19 @@ def rl2_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
             " the best of its grid on the 1000 instances that it was chosen on.",
         ),
     )
+
+
+def _learned(key, horizon, num_arms, num_instances):
+    """Returns what trains RL² for a column and measures it, None if nothing does."""
+    if horizon not in TRAINING:
+        return None
+    options = {"num_arms": num_arms, "horizon": horizon, **TRAINING[horizon]}
+    tasks = bernoulli_bandit(num_arms=num_arms, horizon=horizon)
+
+    def rewards(policy, agent):
+        return agent_returns(tasks, policy)(key, agent, num_instances)[:, 0]
+
+    return learned("bandit-rl2", options, rewards)
 
 
 def _measures(key, horizon, num_arms, num_instances):

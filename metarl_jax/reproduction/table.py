@@ -44,15 +44,17 @@ class Cell(NamedTuple):
       column: of what.
       measure: `(directory) -> Measurement`. The directory is the cell's own, for what
         must outlive an interruption, such as a training run; it may not exist yet.
+        None where the budget that the table states does not reach the cell: the table
+        then says "not reached" and why.
       published: as printed; None where there is no such number.
       optimum: the exact one, which no mean passes beyond its interval.
       quick: whether it takes minutes at most on two CPU cores.
-      reason: why the measured value is not the published one, where it is not.
+      reason: why the measured value is not the published one, or there is none.
     """
 
     row: str
     column: str
-    measure: Callable[[Path], Measurement]
+    measure: Callable[[Path], Measurement] | None
     published: float | None = None
     optimum: float | None = None
     quick: bool = True
@@ -177,7 +179,8 @@ def reproduce(
         raise ValueError(
             f"output directory {output_dir} cannot be created: {error.strerror}"
         ) from None
-    wanted = [cell for cell in table.cells if cell.quick or not quick]
+    reached = [cell for cell in table.cells if cell.measure is not None]
+    wanted = [cell for cell in reached if cell.quick or not quick]
     paths = [_path(cells_dir, cell) for cell in table.cells]
     if len(set(paths)) < len(paths):
         raise ValueError(f"{table.name} has two cells of the same row and column")
@@ -195,6 +198,7 @@ def reproduce(
         path = _path(cells_dir, cell)
         start = time.perf_counter()
         with announced(console, f"{number}/{len(missing)}  {cell.row}, {cell.column}"):
+            assert cell.measure is not None
             measurement = cell.measure(path.with_suffix(""))
         record = {
             "table": table.name,
@@ -210,7 +214,7 @@ def reproduce(
         files.write_json(path, record)
     records = [
         compared(table, cell, found[path])
-        for cell in table.cells
+        for cell in reached
         if (path := _path(cells_dir, cell)) in found
     ]
     result = {
@@ -221,8 +225,18 @@ def reproduce(
         "columns": list(dict.fromkeys(cell.column for cell in table.cells)),
         "published_instances": table.published_instances,
         "notes": table.notes,
-        "left_out": len(table.cells) - len(records),
+        "left_out": len(reached) - len(records),
         "cells": records,
+        "not_reached": [
+            {
+                "row": cell.row,
+                "column": cell.column,
+                "published": cell.published,
+                "reason": cell.reason,
+            }
+            for cell in table.cells
+            if cell.measure is None
+        ],
     }
     files.write_json(output_dir / TABLE, result)
     return files.jsonable(result)
@@ -242,14 +256,17 @@ def layout(result: dict[str, Any]) -> str:
     cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
     columns = result["columns"]
     digits = 2 if max(abs(cell["mean"]) for cell in cells.values()) < 1000 else 1
+    cells |= {(cell["row"], cell["column"]): cell for cell in result["not_reached"]}
     lines = [["", *columns]]
     remarks = []
     for row in result["rows"]:
         present = [cells.get((row, column)) for column in columns]
         if not any(present):
             continue
-        ours = [f"{cell['mean']:.{digits}f}" if cell else "–" for cell in present]
+        ours = [_shown(cell, digits) for cell in present]
         for i, cell in enumerate(present):
+            if cell and "mean" not in cell:
+                remarks.append(f"{row}, {columns[i]}: not reached: {cell['reason']}")
             if cell and cell.get("agrees") is False:
                 ours[i] += "*"
                 remarks.append(
@@ -278,3 +295,10 @@ def layout(result: dict[str, Any]) -> str:
     if result["left_out"]:
         text.append(f"Cells still to be computed: {result['left_out']}.")
     return "\n".join([*text, *remarks, *result["notes"]])
+
+
+def _shown(cell: dict[str, Any] | None, digits: int) -> str:
+    """Returns what stands for a cell in the table."""
+    if cell is None:
+        return "–"
+    return f"{cell['mean']:.{digits}f}" if "mean" in cell else "not reached"

@@ -11,14 +11,15 @@ import numpy as np
 
 from metarl_jax.envs.grid_navigation import goal_cells, grid_navigation
 from metarl_jax.evaluation import adaptation_rounds
+from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import COMPILER_OPTIONS, keep_agent
 from metarl_jax.reproduction.table import Cell, Measurement, Table
 from metarl_jax.runs import interruption
 from metarl_jax.strategies import bandit, grid
 from metarl_jax.types import Agent, Key, Policy
 
-NUM_EPISODES = 4
-BAYES_OPTIMUM = (4.0, *[11 + 1 / 14] * 3)
+NUM_EPISODES = 6  # the learners are trained on trials of four
+BAYES_OPTIMUM = (4.0, *[11 + 1 / 14] * 5)
 
 
 def returns_on_every_goal(
@@ -58,14 +59,20 @@ def returns_on_every_goal(
     return np.asarray(outputs, np.float64)
 
 
-def varibad_gridworld(*, seed: int = 0, num_trials: int = 1000) -> Table:
+def varibad_gridworld(
+    *, seed: int = 0, num_trials: int = 1000, num_learned: int = 50
+) -> Table:
     """Builds the table.
 
     Args:
       seed: decides what is drawn.
       num_trials: with each goal, of an agent that draws.
+      num_learned: with each goal, of each trained seed.
     """
     key = jax.random.key(seed)
+    on_every_goal = functools.partial(
+        returns_on_every_goal, key, num_episodes=NUM_EPISODES
+    )
 
     def known_goal():
         tasks = grid_navigation()
@@ -78,34 +85,67 @@ def varibad_gridworld(*, seed: int = 0, num_trials: int = 1000) -> Table:
 
     def strategy(policy, num_trials):
         agent = Agent({}, policy.initial_memory())
-        return lambda: returns_on_every_goal(
-            key, policy, agent, num_trials=num_trials, num_episodes=NUM_EPISODES
+        return lambda: on_every_goal(policy, agent, num_trials=num_trials)
+
+    def exact(returns):
+        return lambda _: Measurement(returns().mean(axis=0)[None])
+
+    def drawn(returns):
+        return lambda _: Measurement(returns())
+
+    def trained(experiment):
+        return learned(
+            experiment, {}, functools.partial(on_every_goal, num_trials=num_learned)
         )
 
-    rows = {
-        "known goal": known_goal,
-        "Bayes-optimal": strategy(grid.BayesOptimalGrid(), 1),
-        "posterior sampling": strategy(grid.PosteriorSamplingGrid(), num_trials),
-        "random": strategy(bandit.epsilon_greedy(5, epsilon=1), num_trials),
-    }
-    cells = []
-    for row, run in rows.items():
-        run, enumerated = functools.cache(run), row in ("known goal", "Bayes-optimal")
-        for episode in range(NUM_EPISODES):
-
-            def measure(_, run=run, episode=episode, enumerated=enumerated):
-                returns = run()[:, episode]
-                return Measurement(returns.mean()[None] if enumerated else returns)
-
-            optimum = None if row == "known goal" else BAYES_OPTIMUM[episode]
-            cells.append(Cell(row, f"episode {episode + 1}", measure, optimum=optimum))
     return Table(
         name="varibad-gridworld",
         title="Zintgraf et al. 2020, section 5.1",
         quantity="return of each episode of a trial, mean over the 21 goals",
-        cells=tuple(cells),
+        cells=(
+            *_row("known goal", exact(known_goal), optimum=(None,) * NUM_EPISODES),
+            *_row("Bayes-optimal", exact(strategy(grid.BayesOptimalGrid(), 1))),
+            *_row("VariBAD", trained("grid-varibad"), quick=False),
+            *_row("RL²", trained("grid-rl2"), quick=False),
+            *_row(
+                "posterior sampling",
+                drawn(strategy(grid.PosteriorSamplingGrid(), num_trials)),
+            ),
+            *_row(
+                "random",
+                drawn(strategy(bandit.epsilon_greedy(5, epsilon=1), num_trials)),
+            ),
+        ),
         notes=(
             "The first two rows are exact. No agent that must find the goal has more "
-            "than the second in any episode.",
+            "than the second in any episode. RL² and VariBAD are trained on trials of "
+            "four episodes, three seeds each.",
         ),
     )
+
+
+def _row(name, run, *, optimum=BAYES_OPTIMUM, quick=True):
+    """Makes a cell of every episode of trials that are run once.
+
+    Args:
+      name: of the row.
+      run: `(directory) -> Measurement`, with the episodes along the last axis.
+      optimum: of each episode.
+      quick: as in `Cell`.
+    """
+    run = functools.cache(run)
+
+    def cell(episode):
+        def measure(directory):
+            values, setting = run(directory.with_name(f"trained--{name.lower()}"))
+            return Measurement(values[..., episode], setting)
+
+        return Cell(
+            name,
+            f"episode {episode + 1}",
+            measure,
+            optimum=optimum[episode],
+            quick=quick,
+        )
+
+    return [cell(episode) for episode in range(NUM_EPISODES)]

@@ -16,7 +16,14 @@ from metarl_jax.envs.bandit import (
     informative_bandit,
 )
 from metarl_jax.envs.two_step import two_step
-from metarl_jax.reproduction.measuring import exact, measure, trial_returns
+from metarl_jax.experiments.wang_rl2 import family_named
+from metarl_jax.reproduction.learned import learned
+from metarl_jax.reproduction.measuring import (
+    agent_returns,
+    exact,
+    measure,
+    trial_returns,
+)
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit, bayes_optimal
 from metarl_jax.strategies.two_step import BayesOptimalTwoStep
@@ -92,7 +99,19 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
             Cell("Bayes-optimal learner", column, _once(run), optimum=optimum),
             Cell("Bayes optimum", column, partial(_exact, optimum)),
         ]
-    order = [*_ROWS, "Bayes-optimal learner", "Bayes optimum"]
+    learners = {**{family: family for family in families}, INFORMATIVE: "informative"}
+    for column, family in {**learners, TWO_STEP: TWO_STEP}.items():
+        optimum = next(cell.optimum for cell in cells if cell.column == column)
+        cells.append(
+            Cell(
+                "RL²",
+                column,
+                _learned(jax.random.key(seed), family, num_instances),
+                optimum=optimum,
+                quick=False,
+            )
+        )
+    order = [*_ROWS, "RL²", "Bayes-optimal learner", "Bayes optimum"]
     cells.sort(key=lambda cell: order.index(cell.row))
     columns = [*families, INFORMATIVE, TWO_STEP]
     cells.sort(key=lambda cell: columns.index(cell.column))
@@ -129,6 +148,18 @@ def _measures(key, tasks, correlated, num_instances):
             returns(lambda _: bandit.correlated_arms())
         )
     return measures
+
+
+def _learned(key, family, num_instances):
+    """Returns what trains RL² on a family and measures its regret."""
+    tasks, num_episodes = family_named(family)
+    oracle = "known state" if family == TWO_STEP else "optimal arm"
+
+    def regret(policy, agent):
+        returns = agent_returns(tasks, policy, num_episodes=num_episodes, oracle=oracle)
+        return returns(key, agent, num_instances)[:, 0]
+
+    return learned("wang-rl2", {"family": family}, regret)
 
 
 def _row(key, num_instances, returns, *settings):

@@ -1,0 +1,100 @@
+"""Rows of a table that are trained first: each seed a run that any stop can resume."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl_jax import training
+from metarl_jax.experiments import load_experiment
+from metarl_jax.reproduction.table import Measurement
+from metarl_jax.runs import files
+from metarl_jax.types import Agent, Policy
+
+SEEDS = (0, 1, 2)
+
+
+def learned(
+    name: str,
+    options: Mapping[str, Any],
+    measure: Callable[[Policy, Agent], np.ndarray],
+    *,
+    seeds: Sequence[int] = SEEDS,
+) -> Callable[[Path], Measurement]:
+    """Makes a cell's measurement of what an experiment learns.
+
+    `metarl-jax train NAME --OPTIONS --seed SEED` trains the same agent.
+
+    Args:
+      name: of the experiment, as on the command line.
+      options: what differs from its defaults.
+      measure: `(policy, agent) -> [N, ...]`, what each of N instances gave.
+      seeds: each trained by itself; no seed is left out.
+
+    Returns:
+      `(directory) -> Measurement` of `[S, N, ...]` values. The runs are kept in the
+      directory until it is deleted.
+    """
+    setting = " ".join(
+        [
+            name,
+            *(f"--{key.replace('_', '-')} {value}" for key, value in options.items()),
+        ]
+    )
+
+    def cell(directory):
+        experiment = load_experiment(name)(**options)
+        values = [
+            measure(
+                experiment.algorithm.policy,
+                trained_agent(experiment, name, options, seed, directory),
+            )
+            for seed in seeds
+        ]
+        return Measurement(np.stack(values), setting)
+
+    return cell
+
+
+def trained_agent(
+    experiment: training.Experiment,
+    name: str,
+    options: Mapping[str, Any],
+    seed: int,
+    directory: Path,
+) -> Agent:
+    """Trains a seed, or goes on with it, or reads what it learned.
+
+    Args:
+      experiment: what to train.
+      name: of the experiment, for its records.
+      options: likewise.
+      seed: of the run.
+      directory: where the run is kept, in a directory of its own.
+
+    Returns:
+      The agent that adaptation starts from.
+
+    Raises:
+      KeyboardInterrupt: if training was asked to stop; it is saved.
+      ValueError: if the run was begun with other options.
+    """
+    run_dir = directory / f"seed-{seed}"
+    begun = (run_dir / files.CONFIG).exists()
+    if not begun:
+        # Killed before the run had a first record: there is nothing to go on with.
+        shutil.rmtree(run_dir, ignore_errors=True)
+    trained = training.train(
+        experiment,
+        name=name,
+        options=options,
+        seed=seed,
+        output_dir=None if begun else run_dir,
+        resume=run_dir if begun else None,
+        quiet=True,
+    )
+    if not trained.finished or trained.state is None:
+        raise KeyboardInterrupt
+    return trained.state.agent
