@@ -64,6 +64,8 @@ class TaskDistribution(NamedTuple):
       horizon: T, the time limit of one episode in steps. Static.
       oracles: reference returns of one episode by name, each `(key, task) -> []`: an
         exact optimum or the return of a simulated ideal agent.
+      optimal_action: `(task, obs) -> action`, what an agent that knows the task does,
+        one of several where they are as good; None where the family does not say.
     """
 
     env: Environment
@@ -71,6 +73,7 @@ class TaskDistribution(NamedTuple):
     sample_heldout: Callable[[Key], Task]
     horizon: int
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] = {}
+    optimal_action: Callable[[Task, Observation], jax.Array] | None = None
 
 
 class Distribution(Protocol):

@@ -12,6 +12,7 @@ import pytest
 from metarl_jax import trials
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
@@ -27,6 +28,12 @@ CORES = {
     "linear": LinearRecurrent(size=6, state_size=4),
 }
 TASKS = bernoulli_bandit(num_arms=3, horizon=T)
+POLICIES = {
+    name: memory_policy(TASKS, core, hidden_sizes=(5,)) for name, core in CORES.items()
+}
+POLICIES["hypernetwork"] = hypernetwork_policy(
+    TASKS, GRU(6), hidden_sizes=(5,), initialisation=normc
+)
 # Compiling is most of what these tests cost; nothing here runs long.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -51,10 +58,10 @@ def random_trial(seed=0):
     )
 
 
-@pytest.fixture(scope="module", params=CORES)
+@pytest.fixture(scope="module", params=POLICIES)
 def stepped(request):
     """A policy and what it does step by step: memories and outputs of each step."""
-    policy = memory_policy(TASKS, CORES[request.param], hidden_sizes=(5,))
+    policy = POLICIES[request.param]
     memory = policy.initial_memory()
     params = jit(policy.init)(jax.random.key(0), memory, jnp.zeros(1))
     apply, trial = jit(policy.apply), random_trial()

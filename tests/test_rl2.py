@@ -16,6 +16,8 @@ from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
+from metarl_jax.experiments.grid_rl2 import grid_rl2
+from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.trust_region import TrustRegion
@@ -219,9 +221,17 @@ def policies(hidden_size=8):
     )
 
 
-def test_ratios_are_one_before_the_first_update():
+@pytest.mark.parametrize(
+    "policy",
+    [
+        memory_policy(TASKS, GRU(8)),
+        # Not Bias-HyperInit: with it the first policy would have no use for its memory.
+        hypernetwork_policy(TASKS, GRU(8), hidden_sizes=(4,), initialisation=normc),
+    ],
+    ids=["gru", "hypernetwork"],
+)
+def test_ratios_are_one_before_the_first_update(policy):
     """What was computed step by step when acting is what training sees."""
-    policy, _ = policies()
 
     @jit
     def clipped(num_tasks_key, lr):
@@ -314,8 +324,21 @@ def test_wrong_arguments_are_refused(kwargs, message):
 
 @pytest.mark.parametrize("core", ["gru", "lstm", "transformer", "linear"])
 def test_every_core_can_be_trained(core):
-    experiment = bandit_rl2(core=core, size=8, num_tasks=4, num_minibatches=2)
+    check_shapes(bandit_rl2(core=core, size=8, num_tasks=4, num_minibatches=2))
+
+
+@pytest.mark.parametrize("name", ["bias-hyperinit", "kaiming", "normc", "hyperfan-in"])
+def test_every_hypernetwork_can_be_trained(name):
+    experiment = grid_rl2(hypernetwork=True, initialisation=name, size=8, num_tasks=4)
+    params = check_shapes(experiment).agent.params["params"]
+    # For each of 5 actions and the value: a number for each of 25 cells, and a bias.
+    assert params["head"]["generator"].kernel.shape == (8, 26 * 6)
+
+
+def check_shapes(experiment):
+    """Checks that a step keeps the state's shapes; returns these."""
     algorithm = experiment.algorithm
     state = jax.eval_shape(algorithm.init, KEY)
     new_state, _ = jax.eval_shape(algorithm.step, KEY, state)
     assert new_state == state
+    return state

@@ -133,7 +133,7 @@ def bernoulli_bandit(*, num_arms: int = 5, horizon: int = 10) -> TaskDistributio
             return gittins_return(key, task.mean, indices)
 
         oracles["Gittins index"] = gittins
-    return gymnax_family(env, sample, horizon=horizon, oracles=oracles)
+    return _family(env, sample, horizon, oracles)
 
 
 def correlated_bandit(
@@ -178,7 +178,7 @@ def correlated_bandit(
         return EnvParams(mean=jnp.where(swap, arms[::-1], arms))
 
     oracles = {"optimal arm": _optimal_arm(horizon)}
-    return gymnax_family(env, sample, horizon=horizon, oracles=oracles)
+    return _family(env, sample, horizon, oracles)
 
 
 def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribution:
@@ -214,7 +214,7 @@ def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribut
         return EnvParams(mean=jnp.append(plain, 0.1 * (target + 1)))
 
     oracles = {"optimal arm": _optimal_arm(horizon)}
-    return gymnax_family(env, sample, horizon=horizon, oracles=oracles)
+    return _family(env, sample, horizon, oracles)
 
 
 def gaussian_bandit(
@@ -246,7 +246,17 @@ def gaussian_bandit(
         return EnvParams(mean=jax.random.uniform(key, (num_arms,)))
 
     oracles = {"optimal arm": _optimal_arm(horizon)}
-    return gymnax_family(env, sample, horizon=horizon, oracles=oracles)
+    return _family(env, sample, horizon, oracles)
+
+
+def _family(env, sample, horizon, oracles):
+    def optimal_action(task, obs):
+        del obs
+        return jnp.argmax(task.mean)
+
+    return gymnax_family(
+        env, sample, horizon=horizon, oracles=oracles, optimal_action=optimal_action
+    )
 
 
 def _optimal_arm(horizon):

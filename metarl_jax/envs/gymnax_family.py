@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
-from metarl_jax.types import Key, Task, TaskDistribution
+from metarl_jax.types import Key, Observation, Task, TaskDistribution
 from metarl_jax.validation import check_positive
 
 # These draw what a meta-learner should infer in `reset_env` and keep it in the state,
@@ -30,6 +30,7 @@ def gymnax_family(
     sample_heldout_params: Callable[[Key], Task] | None = None,
     horizon: int | None = None,
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
+    optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
 ) -> TaskDistribution:
     """Makes a task distribution from an environment and a sampler of its params.
 
@@ -54,6 +55,7 @@ def gymnax_family(
       horizon: T, steps; written into every task's `max_steps_in_episode`. None: the
         environment's own default.
       oracles: reference returns by name, each `(key, task) -> []`.
+      optimal_action: as in `TaskDistribution`.
 
     Returns:
       The family; its tasks' leaves are arrays.
@@ -85,7 +87,9 @@ def gymnax_family(
     sample = with_horizon(sample_params)
     sample_heldout = with_horizon(sample_heldout_params or sample_params)
     _check(env, sample, sample_heldout)
-    return TaskDistribution(env, sample, sample_heldout, horizon, oracles or {})
+    return TaskDistribution(
+        env, sample, sample_heldout, horizon, oracles or {}, optimal_action
+    )
 
 
 def _check(env, sample, sample_heldout) -> None:

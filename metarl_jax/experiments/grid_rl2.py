@@ -3,6 +3,7 @@
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.experiments import options
+from metarl_jax.policies.hypernetwork import hypernetwork_policy
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.training import Evaluation, Experiment
 
@@ -15,6 +16,9 @@ def grid_rl2(
     horizon: int = 15,
     core: options.CoreName = "gru",
     size: int = 64,
+    hidden_sizes: tuple[int, ...] = (),
+    hypernetwork: bool = False,
+    initialisation: options.InitialisationName = "bias-hyperinit",
     num_epochs: int = 4,
     num_minibatches: int = 4,
     lr: float = 2e-3,
@@ -42,6 +46,11 @@ def grid_rl2(
       horizon: time limit of an episode in steps.
       core: what the policy remembers with.
       size: of its state.
+      hidden_sizes: widths of the layers between what is remembered and the actions; of
+        those between the observation and the actions with a hypernetwork.
+      hypernetwork: let what is remembered decide the weights of the policy, and the
+        policy act on the observation (Beck et al. 2023, arXiv 2309.14970).
+      initialisation: of the hypernetwork.
       num_epochs: passes through one step's trials.
       num_minibatches: updates in a pass.
       lr: first learning rate of Adam; it falls linearly to a fiftieth.
@@ -58,7 +67,16 @@ def grid_rl2(
     """
     tasks = grid_navigation(horizon=horizon)
     context = num_episodes * horizon
-    policy = memory_policy(tasks, options.core_named(core, size=size, context=context))
+    remembering = options.core_named(core, size=size, context=context)
+    if hypernetwork:
+        policy = hypernetwork_policy(
+            tasks,
+            remembering,
+            initialisation=options.initialisation_named(initialisation),
+            hidden_sizes=hidden_sizes,
+        )
+    else:
+        policy = memory_policy(tasks, remembering, hidden_sizes=hidden_sizes)
     algorithm = rl2(
         tasks,
         policy,

@@ -7,6 +7,7 @@ import jax
 import optax
 
 from metarl_jax import surrogates
+from metarl_jax.policies import hypernetwork
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import Core
 from metarl_jax.policies.recurrent import GRU, LSTM
@@ -24,6 +25,7 @@ SurrogateName = Literal[
 ]
 ActivationName = Literal["relu", "tanh"]
 CoreName = Literal["gru", "lstm", "transformer", "linear"]
+InitialisationName = Literal["bias-hyperinit", "kaiming", "normc", "hyperfan-in"]
 OuterOptimizerName = Literal["trust-region", "adam"]
 
 
@@ -106,6 +108,16 @@ def core_named(name: CoreName, *, size: int, context: int) -> Core:
     if name == "linear":
         return LinearRecurrent(size, size)
     return {"gru": GRU, "lstm": LSTM}[name](size)
+
+
+def initialisation_named(name: InitialisationName) -> hypernetwork.Initialisation:
+    """Returns the initialisation of a hypernetwork of that name."""
+    return {
+        "bias-hyperinit": hypernetwork.bias_hyperinit,
+        "kaiming": hypernetwork.kaiming,
+        "normc": hypernetwork.normc,
+        "hyperfan-in": hypernetwork.hyperfan_in,
+    }[name]
 
 
 def decaying_adam(

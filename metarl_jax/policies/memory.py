@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
+from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Params, TaskDistribution, Trajectory
 
 
@@ -50,20 +50,22 @@ class MemoryPolicy(nn.Module):
 
     Attributes:
       core: what remembers.
-      head: the policy and value that are read out of the core's output.
+      head: the policy and value that are read out of the core's output: what an
+        observation is to an `MLPPolicy`. In the place of a memory it gets the
+        observation itself, which a `Hypernetwork` acts on and an `MLPPolicy` ignores.
       time_scale: where it is given, the steps taken in the trial, divided by this, are
         an input too (Wang et al. 2016, arXiv 1611.05763).
     """
 
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
-    head: MLPPolicy
+    head: Any  # an `MLPPolicy` or a `Hypernetwork`
     time_scale: float | None = None
 
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory after a step."""
-        x = self._input(memory, jnp.ravel(obs))
+        x = self._input(memory, obs)
         state, y = self.core(memory.state, x)
-        distribution, value, _ = self.head((), y)
+        distribution, value, _ = self.head(obs, y)
         return distribution, value, memory._replace(state=state)
 
     def initial_memory(self):
@@ -104,16 +106,16 @@ class MemoryPolicy(nn.Module):
 
         # Without the core, so that this scan moves a few numbers only.
         before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
-        obs = steps.obs.reshape(steps.mask.shape[0], -1)
-        xs = jax.vmap(self._input)(before, obs)
-        distribution, value, _ = self.head((), self.core.unroll(memory.state, xs))
+        xs = jax.vmap(self._input)(before, steps.obs)
+        ys = self.core.unroll(memory.state, xs)
+        distribution, value, _ = self.head(steps.obs, ys)
         return distribution, value
 
     def _input(self, memory, obs):
         scalars = [memory.reward, memory.start]
         if self.time_scale is not None:
             scalars.append(memory.time / self.time_scale)
-        return jnp.concatenate([obs, memory.action, jnp.stack(scalars)])
+        return jnp.concatenate([jnp.ravel(obs), memory.action, jnp.stack(scalars)])
 
     def _encode(self, action):
         if self.head.num_actions is None:
