@@ -80,17 +80,18 @@ def add(
     )
 
 
-def sample(key: Key, buffer: ReplayBuffer, task: jax.Array, *, batch_size: int) -> Any:
-    """Draws steps of one task uniformly, with replacement.
+def sample(key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int) -> Any:
+    """Draws steps of some tasks uniformly, with replacement.
 
     Args:
       key: consumed.
-      buffer: the buffer; it must hold a step of the task.
-      task: `[]` which one. Batch over keys and tasks with `jax.vmap`.
-      batch_size: B.
+      buffer: the buffer; it must hold a step of each of these tasks.
+      task: `[N]` which; the same one may be there twice.
+      size: B, steps of each.
 
     Returns:
-      Steps, leaves `[B, ...]`.
+      Steps, leaves `[N, B, ...]`.
     """
-    slot = jax.random.randint(key, (batch_size,), 0, buffer.size[task])
-    return jax.tree.map(lambda ring: ring[task, slot], buffer.steps)
+    held = buffer.size[task][:, None]
+    slot = jax.random.randint(key, (task.shape[0], size), 0, held)
+    return jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
