@@ -348,6 +348,7 @@ def build(kind, **kwargs):
 def stepped(request):
     """An algorithm and its state before and after each of two steps."""
     algorithm = build(request.param, target_entropy=-1.0)
+    chex.clear_trace_counter()
     step = jit(chex.assert_max_traces(algorithm.step, n=1))
     states = [jit(algorithm.init)(jax.random.key(0))]
     for i in range(2):

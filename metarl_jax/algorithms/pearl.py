@@ -125,8 +125,7 @@ def pearl(
     `init` draws the meta-training tasks once and for all and acts at random in each. A
     meta-training step acts one trial in some of them, as on a new task, and then makes
     U updates. An update takes, of each of N tasks drawn from all, B steps from the
-    replay buffer and, for the belief, n ≤ L of the task's recent steps; n is uniform,
-    as a belief will be made of little and of much.
+    replay buffer and, for the belief, L of the task's recent steps.
 
     Args:
       tasks: the task distribution.
@@ -350,14 +349,11 @@ def pearl(
         )
 
         def update(learned, key):
-            key_tasks, key_steps, key_context, key_length, key_loss = jax.random.split(
-                key, 5
-            )
+            key_tasks, key_steps, key_context, key_loss = jax.random.split(key, 4)
             task = jax.random.randint(key_tasks, (num_tasks,), 0, num_train_tasks)
             steps = replay_buffer.sample(key_steps, replay, task, size=batch_size)
             seen = replay_buffer.sample(key_context, recent, task, size=context_size)
-            length = jax.random.randint(key_length, (num_tasks, 1), 1, context_size + 1)
-            context = seen, jnp.arange(context_size) < length
+            context = seen, jnp.ones((num_tasks, context_size), bool)
 
             def mean_loss(params):
                 one_task = partial(loss, params, learned.target_critic)
