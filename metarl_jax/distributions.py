@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _LOG_2PI = 1.8378770664093453
 
@@ -84,3 +85,77 @@ class DiagGaussian(NamedTuple):
             + 0.5 * (variance_ratio + scaled * scaled - 1.0),
             axis=-1,
         )
+
+
+class TanhDiagGaussian(NamedTuple):
+    """A diagonal Gaussian squashed into a box, for bounded actions.
+
+    a = l + (h - l) (1 + tanh u) / 2,  u ~ N(mean, exp(log_std)²).
+    """
+
+    mean: jax.Array  # [..., D] of u
+    log_std: jax.Array  # [..., D] of u
+    low: jax.Array  # [..., D] l
+    high: jax.Array  # [..., D] h
+
+    @property
+    def base(self) -> DiagGaussian:
+        """The distribution of u."""
+        return DiagGaussian(self.mean, self.log_std)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draws actions `[..., D]`; differentiable in the parameters."""
+        return self._squash(self.base.sample(key))
+
+    def sample_and_log_prob(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Draws actions `[..., D]` and returns their log p `[...]` too.
+
+        Differentiable in the parameters through both. Exact where an action is so near
+        its bound that `log_prob`, which must invert the tanh, is not.
+        """
+        u = self.base.sample(key)
+        log_prob = self.base.log_prob(u) - jnp.sum(self._log_slope(u), axis=-1)
+        return self._squash(u), log_prob
+
+    def mode(self) -> jax.Array:
+        """Returns where the mean of u goes, `[..., D]`: the median of each dimension.
+
+        The density may have its peaks at the bounds.
+        """
+        return self._squash(self.mean)
+
+    def log_prob(self, action: jax.Array) -> jax.Array:
+        """Returns log p(action), summed over the action's dimensions, `[...]`.
+
+        An action that rounding has put on its bound counts as the number next to it.
+        """
+        inside = 1.0 - jnp.finfo(self.mean.dtype).eps
+        x = 2.0 * (action - self.low) / (self.high - self.low) - 1.0
+        u = jnp.arctanh(jnp.clip(x, -inside, inside))
+        return self.base.log_prob(u) - jnp.sum(self._log_slope(u), axis=-1)
+
+    def entropy(self) -> jax.Array:
+        """Returns the differential entropy in nats, `[...]`.
+
+        H(u) + E[log da/du]; the expectation by Gauss-Hermite quadrature.
+        """
+        nodes, weights = np.polynomial.hermite_e.hermegauss(32)
+        u = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * jnp.asarray(
+            nodes, self.mean.dtype
+        )
+        log_slope = self._log_slope(jnp.moveaxis(u, -1, 0))
+        weights = jnp.asarray(weights / weights.sum(), self.mean.dtype)
+        expected = jnp.tensordot(weights, log_slope, axes=1)
+        return self.base.entropy() + jnp.sum(expected, axis=-1)
+
+    def kl(self, other: "TanhDiagGaussian") -> jax.Array:
+        """Returns KL(self ‖ other) `[...]` for the same box: that of the Gaussians."""
+        return self.base.kl(other.base)
+
+    def _squash(self, u):
+        return self.low + (self.high - self.low) * (0.5 + 0.5 * jnp.tanh(u))
+
+    def _log_slope(self, u):
+        """Returns log da/du; 1 - tanh²u = 4 / (e^u + e^-u)² without overflow."""
+        half_width = jnp.log(0.5 * (self.high - self.low))
+        return half_width + 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -69,7 +69,8 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
 
     Returns:
       The files written: `learning_curve.png`, `adaptation_curve.png` and, for a single
-      run with recorded paths, `paths.png`.
+      run with recorded paths, `paths.png` and, if beliefs were recorded with them,
+      `beliefs.png`.
 
     Raises:
       ValueError: if a directory is no run, or nothing was recorded yet.
@@ -92,6 +93,8 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
         if len(directories) == 1 and (directories[0] / files.PATHS).exists():
             recorded = files.read_json(directories[0] / files.PATHS)
             figures["paths.png"] = paths(recorded)
+            if "beliefs" in recorded:
+                figures["beliefs.png"] = beliefs(recorded)
         if not figures:
             raise ValueError(
                 f"{', '.join(map(str, directories))}: nothing recorded to draw; a run "
@@ -273,16 +276,7 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
         axes.plot(
             0, 0, "o", color="black", markersize=4, label="start", linestyle="none"
         )
-        axes.plot(
-            *task["goal"],
-            "*",
-            color=PALETTE[5],
-            markeredgecolor="black",
-            markeredgewidth=0.6,
-            markersize=14,
-            label="goal",
-            zorder=5,
-        )
+        _goal(axes, task["goal"], colour=PALETTE[5], size=14)
         axes.set_aspect("equal")
         axes.set_title(f"goal ({task['goal'][0]:.2f}, {task['goal'][1]:.2f})")
         axes.set_xlabel("x")
@@ -294,6 +288,89 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
     for handle in legend.get_lines()[: len(rounds)]:
         handle.set(linewidth=2, alpha=1)
     return figure
+
+
+def beliefs(recorded: Mapping[str, Any]) -> Figure:
+    """Draws how the belief about a task changes from round to round on a few tasks.
+
+    A row for each task: in the plane what samples of the belief would do and what was
+    done; at its end the beliefs themselves, one standard deviation around their means,
+    projected to the two directions in which beliefs differ most. The dots there are the
+    last beliefs about these and other tasks, in the colours of their goals.
+
+    Args:
+      recorded: `paths.json` of a method that has beliefs.
+    """
+    tasks, goals = recorded["tasks"], np.array(recorded["beliefs"]["goal"], float)
+    mean, std = (np.array(recorded["beliefs"][name], float) for name in ("mean", "std"))
+    num_rounds = mean.shape[1]
+    mean = mean - mean.mean(axis=(0, 1))
+    directions = np.linalg.svd(mean.reshape(-1, mean.shape[-1]))[2][:2]
+    mean = mean @ directions.T
+    angles = np.arctan2(goals[:, 1], goals[:, 0])
+    colours = colormaps["hsv"](0.8 * (angles - angles.min()) / (np.ptp(angles) or 1))
+
+    figure = Figure(
+        figsize=(1.7 * num_rounds + 2.4, 1.35 * len(tasks) + 1), layout="constrained"
+    )
+    all_axes = figure.subplots(
+        len(tasks),
+        num_rounds + 1,
+        squeeze=False,
+        width_ratios=[1.0] * num_rounds + [1.25],
+    )
+    for i, (task, row) in enumerate(zip(tasks, all_axes, strict=True)):
+        for k, axes in enumerate(row[:-1]):
+            axes.sharex(row[0])
+            axes.sharey(all_axes[0][0])
+            axes.scatter(*goals.T, s=2, color="#b0b0b0", label="goals there are")
+            for j, points in enumerate(task["belief_paths"][k]):
+                label = None if j else "by samples of the belief"
+                x, y = np.array(points).T
+                axes.plot(x, y, color=PALETTE[4], lw=0.8, alpha=0.7, label=label)
+            x, y = np.array(task["paths"][k][0]).T
+            axes.plot(x, y, color=PALETTE[1], lw=1.8, label="what was done")
+            _goal(axes, task["goal"], colour=colours[i], size=11)
+            axes.set_aspect("equal")
+            axes.tick_params(labelbottom=False, labelleft=False, length=0)
+            if i == 0:
+                axes.set_title(f"round {k + 1}", fontsize=10)
+        axes = row[-1]
+        axes.scatter(*mean[:, -1].T, s=9, color=colours, lw=0)
+        for k in range(num_rounds):
+            covariance = directions @ np.diag(std[i, k] ** 2) @ directions.T
+            axes.plot(
+                *_ellipse(mean[i, k], covariance),
+                color=str(0.75 * (1 - k / max(1, num_rounds - 1))),
+                lw=1.2,
+            )
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        if i == 0:
+            axes.set_title("belief, light to dark", fontsize=10)
+    handles, labels = all_axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _ellipse(centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Returns points `[2, 100]` at one standard deviation from the centre."""
+    angle = np.linspace(0, 2 * np.pi, 100)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    return centre[:, None] + np.linalg.cholesky(covariance) @ circle
+
+
+def _goal(axes: Axes, goal: Sequence[float], *, colour: Any, size: float) -> None:
+    axes.plot(
+        *goal,
+        "*",
+        color=colour,
+        markeredgecolor="black",
+        markeredgewidth=0.6,
+        markersize=size,
+        label="goal",
+        zorder=5,
+    )
 
 
 def _figure() -> tuple[Figure, Axes]:

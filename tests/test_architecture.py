@@ -24,6 +24,7 @@ LAYERS = [
     {"types"},
     {"distributions", "returns", "surrogates", "trust_region", "inner_loop"},
     {"aggregation", "batching", "policy_gradient", "validation"},
+    {"replay_buffer", "soft_actor_critic"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials"},

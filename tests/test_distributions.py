@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from metarl_jax.distributions import Categorical, DiagGaussian
+from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 
 
 def test_categorical():
@@ -77,6 +77,73 @@ def test_diag_gaussian():
     assert np.all(np.abs(np.std(samples, axis=0) / std - 1) < 0.026)
 
 
+def test_tanh_diag_gaussian():
+    """Each of two dimensions against quadrature over the actions, in float64."""
+    mean, std = np.array([0.4, -1.2]), np.array([0.5, 0.9])
+    other_mean, other_std = np.array([0.1, -0.7]), np.array([0.8, 0.6])
+    low, high = np.array([-1.0, 0.0]), np.array([1.0, 5.0])
+    # Closer to the bounds than any density that counts.
+    a = low + (high - low) / (1 + np.exp(-np.linspace(-20, 20, 40_001)))[::-1, None]
+    a = np.sort(a, axis=0)
+    middle = (a[1:] + a[:-1]) / 2
+
+    def distribution_function(a, mean, std):
+        u = np.arctanh(np.clip(2 * (a - low) / (high - low) - 1, -1 + 1e-16, 1))
+        return scipy.stats.norm.cdf(u, mean, std)
+
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def compute():
+            one, two = (
+                TanhDiagGaussian(jnp.array(m), jnp.log(s), low, high)
+                for m, s in ((mean, std), (other_mean, other_std))
+            )
+
+            def alone(d, x):  # one dimension, by itself
+                return jax.tree.map(lambda leaf: leaf[d : d + 1], x)
+
+            densities = [
+                [jnp.exp(alone(d, x).log_prob(middle[:, d, None])) for d in range(2)]
+                for x in (one, two)
+            ]
+            draws, log_prob = jax.vmap(one.sample_and_log_prob)(
+                jax.random.split(jax.random.key(0), 20_000)
+            )
+            return (
+                densities,
+                [alone(d, one).entropy() for d in range(2)],
+                [alone(d, one).kl(alone(d, two)) for d in range(2)],
+                (one.entropy(), one.kl(two), one.mode()),
+                (draws, log_prob, one.log_prob(draws)),
+                jax.vmap(one.sample)(jax.random.split(jax.random.key(0), 20_000)),
+            )
+
+        densities, entropy, kl, both, (draws, log_prob, by_inversion), samples = (
+            compute()
+        )
+    width = np.diff(a, axis=0)
+    for d in range(2):
+        p, q = (np.asarray(densities[i][d]) for i in range(2))
+        mass = np.diff(distribution_function(a, mean, std), axis=0)[:, d]
+        np.testing.assert_allclose(p * width[:, d], mass, rtol=1e-4, atol=1e-9)
+        np.testing.assert_allclose(np.sum(p * width[:, d]), 1.0, rtol=1e-6)
+        log_p, log_q = np.log(np.maximum(p, 1e-300)), np.log(np.maximum(q, 1e-300))
+        weight = p * width[:, d]
+        np.testing.assert_allclose(entropy[d], -np.sum(weight * log_p), rtol=1e-5)
+        np.testing.assert_allclose(kl[d], np.sum(weight * (log_p - log_q)), rtol=1e-5)
+        # What is drawn has this distribution function.
+        test = scipy.stats.kstest(
+            distribution_function(np.asarray(draws), mean, std)[:, d], "uniform"
+        )
+        assert test.pvalue > 1e-3
+    np.testing.assert_allclose(both[0], np.sum(entropy), rtol=1e-12)
+    np.testing.assert_allclose(both[1], np.sum(kl), rtol=1e-12)
+    np.testing.assert_allclose(both[2], low + (high - low) * (1 + np.tanh(mean)) / 2)
+    np.testing.assert_allclose(log_prob, by_inversion, rtol=1e-8)
+    np.testing.assert_array_equal(draws, samples)
+
+
 def test_extreme_parameters_have_finite_values_and_gradients():
     logits = jnp.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 1e4], [0.0, 1e-30, 1e30]])
     gaussian = DiagGaussian(jnp.array([[1e4, 0.0]]), jnp.array([[-13.8, 10.0]]))
@@ -90,9 +157,21 @@ def test_extreme_parameters_have_finite_values_and_gradients():
         other = DiagGaussian(one.mean + 1.0, one.log_std - 1.0)
         return jnp.sum(one.log_prob(one.mean + 0.1) + one.entropy() + one.kl(other))
 
+    def squashed_sum(one):
+        draw, log_prob = one.sample_and_log_prob(jax.random.key(0))
+        recorded = one.log_prob(jax.lax.stop_gradient(draw))  # rounded to its bound
+        other = one._replace(mean=one.mean + 1.0)
+        return jnp.sum(draw + log_prob + recorded + one.entropy() + one.kl(other))
+
+    bounds = jnp.array([[-1.0, -1.0, 0.0]]), jnp.array([[1.0, 2.0, 1e-3]])
+    squashed = TanhDiagGaussian(
+        jnp.array([[1e4, -30.0, 5.0]]), jnp.array([[-13.8, 2.0, 0.0]]), *bounds
+    )
+
     @jax.jit
     def compute():
         return (
+            jax.value_and_grad(squashed_sum)(squashed),
             jax.value_and_grad(categorical_sum, argnums=(0, 1))(logits, logits[::-1]),
             jax.value_and_grad(gaussian_sum)(gaussian),
         )

@@ -5,10 +5,37 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import spaces
 
-from metarl_jax.distributions import Categorical, DiagGaussian
+from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.types import TaskDistribution
+
+# Beyond this a squashed Gaussian only piles up at its bounds.
+_MAX_SQUASHED_LOG_STD = 2.0
+
+
+class MLP(nn.Module):
+    """Hidden layers and an affine output, `[..., D] -> [..., output_size]`.
+
+    Attributes:
+      output_size: how many numbers come out.
+      hidden_sizes: widths of the hidden layers.
+      activation: the nonlinearity after each of them.
+    """
+
+    output_size: int
+    hidden_sizes: Sequence[int] = (100, 100)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        """Returns the outputs."""
+        glorot = nn.initializers.xavier_uniform()
+        for i, size in enumerate(self.hidden_sizes):
+            x = nn.Dense(size, kernel_init=glorot, name=f"hidden_{i}")(x)
+            x = self.activation(x)
+        return nn.Dense(self.output_size, kernel_init=glorot, name="output")(x)
 
 
 class MLPPolicy(nn.Module):
@@ -16,12 +43,16 @@ class MLPPolicy(nn.Module):
 
     A categorical head for `num_actions` discrete actions, or, where `action_dim` is
     given instead, a diagonal Gaussian whose log standard deviation is a parameter of
-    its own, the same in every state. Observations are flattened to vectors; any
+    its own, the same in every state. With `action_bounds` the Gaussian is squashed into
+    them and its standard deviation depends on the state, as soft actor-critic has it
+    (Haarnoja et al. 2018, arXiv 1812.05905). Observations are flattened to vectors; any
     leading batch axes beyond `obs_rank` pass through.
 
     Attributes:
       num_actions: A, the number of discrete actions.
       action_dim: D, the number of continuous action dimensions.
+      action_bounds: the least and the greatest action, D numbers each, for actions that
+        are squashed between them; None: the Gaussian is unbounded.
       hidden_sizes: widths of the hidden layers.
       activation: the nonlinearity between them.
       initial_log_std: log σ at initialisation.
@@ -33,6 +64,7 @@ class MLPPolicy(nn.Module):
 
     num_actions: int | None = None
     action_dim: int | None = None
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     hidden_sizes: Sequence[int] = (100, 100)
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     initial_log_std: float = 0.0
@@ -54,13 +86,24 @@ class MLPPolicy(nn.Module):
             distribution = Categorical(logits)
         elif self.action_dim is not None and self.num_actions is None:
             mean = nn.Dense(self.action_dim, kernel_init=glorot, name="mean")(x)
-            log_std = self.param(
-                "log_std",
-                nn.initializers.constant(self.initial_log_std),
-                (self.action_dim,),
-            )
-            log_std = jnp.maximum(log_std, self.min_log_std)
-            distribution = DiagGaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+            start = nn.initializers.constant(self.initial_log_std)
+            if self.action_bounds is None:
+                log_std = self.param("log_std", start, (self.action_dim,))
+                log_std = jnp.maximum(log_std, self.min_log_std)
+                distribution = DiagGaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+            else:
+                log_std = nn.Dense(
+                    self.action_dim,
+                    kernel_init=glorot,
+                    bias_init=start,
+                    name="log_std",
+                )(x)
+                log_std = jnp.clip(log_std, self.min_log_std, _MAX_SQUASHED_LOG_STD)
+                bounds = (
+                    jnp.broadcast_to(jnp.asarray(bound, mean.dtype), mean.shape)
+                    for bound in self.action_bounds
+                )
+                distribution = TanhDiagGaussian(mean, log_std, *bounds)
         else:
             raise ValueError(
                 "MLPPolicy needs exactly one of num_actions and action_dim; got "
@@ -77,11 +120,14 @@ class MLPPolicy(nn.Module):
         return ()
 
 
-def mlp_policy(tasks: TaskDistribution, **kwargs) -> MLPPolicy:
+def mlp_policy(
+    tasks: TaskDistribution, *, squashed: bool = False, **kwargs
+) -> MLPPolicy:
     """Makes an `MLPPolicy` whose heads and input fit a task family.
 
     Args:
       tasks: the family; only its environment's spaces are read.
+      squashed: whether the actions of a `Box` are squashed into its bounds.
       **kwargs: further attributes of `MLPPolicy`.
 
     Returns:
@@ -89,7 +135,8 @@ def mlp_policy(tasks: TaskDistribution, **kwargs) -> MLPPolicy:
       head for a `Box`.
 
     Raises:
-      ValueError: if the action space is of another kind, or a hidden size is below 1.
+      ValueError: if the action space is of another kind, a hidden size is below 1, or
+        actions are to be squashed between bounds that are not finite.
     """
     for size in kwargs.get("hidden_sizes", ()):
         if size < 1:
@@ -100,6 +147,17 @@ def mlp_policy(tasks: TaskDistribution, **kwargs) -> MLPPolicy:
     if isinstance(space, spaces.Discrete):
         return MLPPolicy(num_actions=int(space.n), obs_rank=obs_rank, **kwargs)
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        if squashed:
+            bounds = [
+                np.broadcast_to(bound, space.shape).astype(float)
+                for bound in (space.low, space.high)
+            ]
+            if not np.all(np.isfinite(bounds)):
+                raise ValueError(
+                    "squashed actions need finite bounds; those of "
+                    f"{tasks.env.name} are {space.low} and {space.high}"
+                )
+            kwargs["action_bounds"] = tuple(tuple(bound.tolist()) for bound in bounds)
         return MLPPolicy(action_dim=space.shape[0], obs_rank=obs_rank, **kwargs)
     raise ValueError(
         "mlp_policy needs a Discrete action space or a Box of one axis; "

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from metarl_jax import evaluation
+from metarl_jax import evaluation, rollout
 from metarl_jax.runs import checkpoints, files, interruption, machine
 from metarl_jax.runs.experiment import (
     Evaluation,
@@ -24,6 +24,8 @@ from metarl_jax.types import Agent, Trajectory
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
 NUM_TASKS_DRAWN = 4
 NUM_PATHS_DRAWN = 3
+NUM_BELIEFS_DRAWN = 40
+NUM_SAMPLES_DRAWN = 12
 
 _PURPOSE = 0x6576616C  # keeps the keys of evaluation apart from those of training
 
@@ -181,14 +183,40 @@ def _measure(
         key, agent = inputs
         return evaluation.references(key, tasks, algorithm, agent, **settings)
 
-    def paths(goal, inputs):
+    def paths(goal, belief, inputs):
         key, agent = jax.tree.map(lambda leaf: leaf[0], inputs)
-        first = protocol._replace(num_tasks=min(NUM_TASKS_DRAWN, protocol.num_tasks))
+        most = NUM_TASKS_DRAWN if belief is None else NUM_BELIEFS_DRAWN
+        first = protocol._replace(num_tasks=min(most, protocol.num_tasks))
         task_batch, trajectories = evaluation.adaptation_trajectories(
             key, tasks, algorithm.policy, algorithm.adapt, agent, **first._asdict()
         )
-        few = jax.tree.map(lambda leaf: leaf[:, :, :NUM_PATHS_DRAWN], trajectories)
-        return jax.vmap(goal)(task_batch), few
+        goals = jax.vmap(goal)(task_batch)
+        few = jax.tree.map(
+            lambda leaf: leaf[:NUM_TASKS_DRAWN, :, :NUM_PATHS_DRAWN], trajectories
+        )
+        if belief is None:
+            return goals, few
+
+        def believe(task, rounds):
+            """The belief before each round, and episodes by samples of it."""
+
+            def infer(agent, data):
+                by_samples = rollout.collect(
+                    key,
+                    tasks,
+                    algorithm.policy,
+                    agent,
+                    task,
+                    num_episodes=NUM_SAMPLES_DRAWN,
+                )[1]
+                # The agents themselves are not recorded: they follow from the data.
+                return algorithm.adapt(key, agent, data), (*belief(agent), by_samples)
+
+            return jax.lax.scan(infer, agent, rounds)[1]
+
+        mean, std, by_samples = jax.vmap(believe)(task_batch, trajectories)
+        by_samples = jax.tree.map(lambda leaf: leaf[:NUM_TASKS_DRAWN], by_samples)
+        return goals, few, (mean, std, by_samples)
 
     def over_seeds(function):
         # One seed after the other: the memory of one, and the device is full anyway.
@@ -198,7 +226,9 @@ def _measure(
     return (
         _unless_interrupted(over_seeds(curve), inputs),
         _unless_interrupted(over_seeds(references), inputs),
-        None if goal is None else _unless_interrupted(partial(paths, goal), inputs),
+        None
+        if goal is None
+        else _unless_interrupted(partial(paths, goal, experiment.belief), inputs),
     )
 
 
@@ -213,27 +243,49 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _drawing(goals: np.ndarray, trajectories: Trajectory) -> dict[str, Any]:
-    """Turns trajectories `[N, K + 1, E, T]` of positions into lists of points."""
+def _drawing(
+    goals: np.ndarray, trajectories: Trajectory, believed: Any = None
+) -> dict[str, Any]:
+    """Turns trajectories of positions into lists of points.
 
-    def path(task, rounds, episode):
-        index = task, rounds, episode
+    Args:
+      goals: `[N, 2]`.
+      trajectories: `[n, K + 1, E, T]` of the first n tasks.
+      believed: mean and standard deviation `[N, K + 1, C]` of the belief before each
+        round, and trajectories `[n, K + 1, S, T]` by samples of it; None where there is
+        no belief.
+
+    Returns:
+      What is written to `paths.json`.
+    """
+
+    def path(trajectories, index):
         mask = trajectories.mask[index]
         points = np.concatenate(
             [trajectories.obs[index][:1], trajectories.next_obs[index][mask]]
         )
         return np.round(points.astype(float), 4)
 
-    num_tasks, num_rounds, num_episodes = trajectories.mask.shape[:3]
-    return {
+    def paths(trajectories, task):
+        num_rounds, num_episodes = trajectories.mask.shape[1:3]
+        return [
+            [path(trajectories, (task, rounds, i)) for i in range(num_episodes)]
+            for rounds in range(num_rounds)
+        ]
+
+    drawing: dict[str, Any] = {
         "tasks": [
-            {
-                "goal": goals[task],
-                "paths": [
-                    [path(task, rounds, episode) for episode in range(num_episodes)]
-                    for rounds in range(num_rounds)
-                ],
-            }
-            for task in range(num_tasks)
+            {"goal": goals[task], "paths": paths(trajectories, task)}
+            for task in range(trajectories.mask.shape[0])
         ]
     }
+    if believed is not None:
+        mean, std, by_samples = believed
+        for task, row in enumerate(drawing["tasks"]):
+            row["belief_paths"] = paths(by_samples, task)
+        drawing["beliefs"] = {
+            "goal": goals,
+            "mean": np.round(mean.astype(float), 4),
+            "std": np.round(std.astype(float), 4),
+        }
+    return drawing

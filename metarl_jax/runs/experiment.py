@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from metarl_jax.types import MetaAlgorithm, State, Task, TaskDistribution
+from metarl_jax.types import Agent, MetaAlgorithm, State, Task, TaskDistribution
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +28,9 @@ class Experiment(NamedTuple):
       published: returns after 0…K adaptation steps as printed in a paper, by method.
       goal: `(task) -> [2]`, for families whose observation is a position in the
         plane: where the goal is, so that paths can be drawn.
+      belief: `(agent) -> (mean [C], standard deviation [C])`, for methods that hold a
+        Gaussian belief about the task and act by samples of it: with a goal, it is
+        drawn how the belief and what would be done by its samples change.
       adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
         experience"` where a memory adapts in every episode.
     """
@@ -38,6 +41,7 @@ class Experiment(NamedTuple):
     evaluation: Evaluation
     published: Mapping[str, tuple[float, ...]] = {}
     goal: Callable[[Task], jax.Array] | None = None
+    belief: Callable[[Agent], tuple[jax.Array, jax.Array]] | None = None
     adaptation_unit: str = "adaptation steps"
 
 

@@ -1,0 +1,97 @@
+"""A replay buffer of many tasks: one ring of steps for each, of a fixed shape.
+
+Part of an algorithm's state, so it is saved with it, and a compiled step writes to it
+in place where the caller lets it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax.types import Key
+
+
+class ReplayBuffer(NamedTuple):
+    """The last steps of each of M tasks."""
+
+    steps: Any  # leaves [M, capacity, ...]
+    size: jax.Array  # [M] int32, steps held
+    cursor: jax.Array  # [M] int32, where the next is written
+
+
+def empty(step: Any, *, num_tasks: int, capacity: int) -> ReplayBuffer:
+    """Makes a buffer that holds nothing.
+
+    Args:
+      step: one step, or its shapes: what each ring is made of.
+      num_tasks: M.
+      capacity: steps of one task; a later one takes the place of the oldest.
+
+    Returns:
+      The buffer.
+    """
+    steps = jax.tree.map(
+        lambda x: jnp.zeros((num_tasks, capacity, *x.shape), x.dtype), step
+    )
+    count = jnp.zeros(num_tasks, jnp.int32)
+    return ReplayBuffer(steps, count, count)
+
+
+def add(
+    buffer: ReplayBuffer, task: jax.Array, steps: Any, mask: jax.Array
+) -> ReplayBuffer:
+    """Writes the valid ones among L steps of each of N tasks, in their order.
+
+    For all tasks at once, unlike most functions here: under `vmap` each task would
+    write to a copy of the buffer of its own.
+
+    Args:
+      buffer: M tasks of at least L steps each, so that no step has to be written twice.
+      task: `[N]` which of them; different ones.
+      steps: leaves `[N, L, ...]`.
+      mask: `[N, L]` which of the steps were taken.
+
+    Returns:
+      The buffer with the steps.
+
+    Raises:
+      ValueError: if there is room for less than L steps.
+    """
+    capacity = jax.tree.leaves(buffer.steps)[0].shape[1]
+    if mask.shape[-1] > capacity:
+        raise ValueError(
+            f"the steps added at once must be at most the capacity of {capacity}; got "
+            f"{mask.shape[-1]}"
+        )
+    order = jnp.cumsum(mask, axis=-1)
+    slot = (buffer.cursor[task][:, None] + order - 1) % capacity
+    # Out of bounds is nowhere.
+    slot = jnp.where(mask, slot, capacity)
+    count = order[:, -1].astype(jnp.int32)
+    return ReplayBuffer(
+        jax.tree.map(
+            lambda ring, new: ring.at[task[:, None], slot].set(new, mode="drop"),
+            buffer.steps,
+            steps,
+        ),
+        buffer.size.at[task].set(jnp.minimum(buffer.size[task] + count, capacity)),
+        buffer.cursor.at[task].set((buffer.cursor[task] + count) % capacity),
+    )
+
+
+def sample(key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int) -> Any:
+    """Draws steps of some tasks uniformly, with replacement.
+
+    Args:
+      key: consumed.
+      buffer: the buffer; it must hold a step of each of these tasks.
+      task: `[N]` which; the same one may be there twice.
+      size: B, steps of each.
+
+    Returns:
+      Steps, leaves `[N, B, ...]`.
+    """
+    held = buffer.size[task][:, None]
+    slot = jax.random.randint(key, (task.shape[0], size), 0, held)
+    return jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
