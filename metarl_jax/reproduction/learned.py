@@ -11,7 +11,7 @@ from metarl_jax import training
 from metarl_jax.experiments import load_experiment
 from metarl_jax.reproduction.table import Measurement
 from metarl_jax.runs import files
-from metarl_jax.types import Agent, Policy
+from metarl_jax.types import Agent, MetaAlgorithm
 
 SEEDS = (0, 1, 2)
 
@@ -19,7 +19,7 @@ SEEDS = (0, 1, 2)
 def learned(
     name: str,
     options: Mapping[str, Any],
-    measure: Callable[[Policy, Agent], np.ndarray],
+    measure: Callable[[MetaAlgorithm, Agent], np.ndarray],
     *,
     seeds: Sequence[int] = SEEDS,
 ) -> Callable[[Path], Measurement]:
@@ -30,7 +30,7 @@ def learned(
     Args:
       name: of the experiment, as on the command line.
       options: what differs from its defaults.
-      measure: `(policy, agent) -> [N, ...]`, what each of N instances gave.
+      measure: `(algorithm, agent) -> [N, ...]`, what each of N instances gave.
       seeds: each trained by itself; no seed is left out.
 
     Returns:
@@ -48,7 +48,7 @@ def learned(
         experiment = load_experiment(name)(**options)
         values = [
             measure(
-                experiment.algorithm.policy,
+                experiment.algorithm,
                 trained_agent(experiment, name, options, seed, directory),
             )
             for seed in seeds

@@ -10,7 +10,7 @@ import numpy as np
 from metarl_jax import evaluation
 from metarl_jax.reproduction.table import Measurement
 from metarl_jax.runs import interruption, machine
-from metarl_jax.types import Agent, Key, Policy, TaskDistribution
+from metarl_jax.types import Agent, Key, MetaAlgorithm, Policy, TaskDistribution
 
 # Instances that run side by side: what a CPU's cache holds.
 GROUP_SIZE = 500
@@ -61,7 +61,9 @@ def trial_returns(
     def group(key, setting):
         policy = build(setting)
         agent = Agent(policy.init(key, (), None), policy.initial_memory())
-        return _rewards(key, tasks, policy, agent, num_episodes, num_rounds, oracle)
+        return _rewards(
+            key, tasks, policy, keep_agent, agent, num_episodes, num_rounds, oracle
+        )
 
     traced = jax.jit(group, compiler_options=COMPILER_OPTIONS)
     static = jax.jit(group, static_argnums=1, compiler_options=COMPILER_OPTIONS)
@@ -75,7 +77,7 @@ def trial_returns(
 
 def agent_returns(
     tasks: TaskDistribution,
-    policy: Policy,
+    algorithm: MetaAlgorithm,
     *,
     num_episodes: int = 1,
     num_rounds: int = 1,
@@ -85,7 +87,7 @@ def agent_returns(
 
     Args:
       tasks: the family.
-      policy: how the agent acts, learning as it does.
+      algorithm: how the agent acts, and adapts from round to round.
       num_episodes: as in `trial_returns`.
       num_rounds: as in `trial_returns`.
       oracle: as in `trial_returns`.
@@ -96,7 +98,14 @@ def agent_returns(
     """
     compiled = jax.jit(
         lambda key, agent: _rewards(
-            key, tasks, policy, agent, num_episodes, num_rounds, oracle
+            key,
+            tasks,
+            algorithm.policy,
+            algorithm.adapt,
+            agent,
+            num_episodes,
+            num_rounds,
+            oracle,
         )
     )
 
@@ -106,13 +115,13 @@ def agent_returns(
     return returns
 
 
-def _rewards(key, tasks, policy, agent, num_episodes, num_rounds, oracle):
+def _rewards(key, tasks, policy, adapt, agent, num_episodes, num_rounds, oracle):
     """Measures a group of instances, `[GROUP_SIZE, num_rounds]`."""
     mean_return = evaluation.evaluate(
         key,
         tasks,
         policy,
-        keep_agent,
+        adapt,
         agent,
         num_tasks=GROUP_SIZE,
         num_episodes=num_episodes,

@@ -143,8 +143,8 @@ def _learned(key, horizon, num_arms, num_instances):
     options = {"num_arms": num_arms, "horizon": horizon, **TRAINING[horizon]}
     tasks = bernoulli_bandit(num_arms=num_arms, horizon=horizon)
 
-    def rewards(policy, agent):
-        return agent_returns(tasks, policy)(key, agent, num_instances)[:, 0]
+    def rewards(algorithm, agent):
+        return agent_returns(tasks, algorithm)(key, agent, num_instances)[:, 0]
 
     return learned("bandit-rl2", options, rewards)
 

@@ -188,8 +188,8 @@ def _columns(
 def _learned(key, tasks, num_episodes, num_instances):
     """Returns what trains RL² and measures its total reward in a trial."""
 
-    def rewards(policy, agent):
-        returns = agent_returns(tasks, policy, num_episodes=num_episodes)
+    def rewards(algorithm, agent):
+        returns = agent_returns(tasks, algorithm, num_episodes=num_episodes)
         return returns(key, agent, num_instances)[:, 0]
 
     return learned("mdp-rl2", {"num_episodes": num_episodes}, rewards)

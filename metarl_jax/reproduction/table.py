@@ -6,9 +6,10 @@ is to be said of a cell that differs from it, is not part of the measurement: it
 looked up whenever the table is put together.
 """
 
+import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,34 @@ class Table(NamedTuple):
     lower_is_better: bool = False
     tolerance: float = 0.0
     notes: tuple[str, ...] = ()
+
+
+def episode_cells(
+    row: str,
+    run: Callable[[Path], Measurement],
+    *,
+    optima: Sequence[float | None],
+    quick: bool = True,
+) -> list[Cell]:
+    """Makes a row of the episodes of trials, which are run once for all of its cells.
+
+    Args:
+      row: its name.
+      run: `(directory) -> Measurement`, with the episodes along the last axis.
+      optima: of each episode, the exact one or None.
+      quick: as in `Cell`.
+    """
+    run = functools.cache(run)
+
+    def cell(episode, optimum):
+        def measure(directory):
+            values, setting = run(directory.with_name(f"trained--{_slug(row)}"))
+            return Measurement(values[..., episode], setting)
+
+        column = f"episode {episode + 1}"
+        return Cell(row, column, measure, optimum=optimum, quick=quick)
+
+    return [cell(episode, optimum) for episode, optimum in enumerate(optima)]
 
 
 def measured(measurement: Measurement) -> dict[str, Any]:
@@ -244,8 +273,11 @@ def reproduce(
 
 def _path(cells_dir: Path, cell: Cell) -> Path:
     """Returns a cell's file, named by its row and column in letters and digits."""
-    parts = (re.sub(r"[^a-z0-9.]+", "-", x.lower()) for x in (cell.row, cell.column))
-    return cells_dir / ("--".join(part.strip("-") for part in parts) + ".json")
+    return cells_dir / f"{_slug(cell.row)}--{_slug(cell.column)}.json"
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def layout(result: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from metarl_jax.envs.grid_navigation import goal_cells, grid_navigation
 from metarl_jax.evaluation import adaptation_rounds
 from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import COMPILER_OPTIONS, keep_agent
-from metarl_jax.reproduction.table import Cell, Measurement, Table
+from metarl_jax.reproduction.table import Measurement, Table, episode_cells
 from metarl_jax.runs import interruption
 from metarl_jax.strategies import bandit, grid
 from metarl_jax.types import Agent, Key, Policy
@@ -94,24 +94,26 @@ def varibad_gridworld(
         return lambda _: Measurement(returns())
 
     def trained(experiment):
-        return learned(
-            experiment, {}, functools.partial(on_every_goal, num_trials=num_learned)
-        )
+        def returns(algorithm, agent):
+            return on_every_goal(algorithm.policy, agent, num_trials=num_learned)
 
+        return learned(experiment, {}, returns)
+
+    row = functools.partial(episode_cells, optima=BAYES_OPTIMUM)
     return Table(
         name="varibad-gridworld",
         title="Zintgraf et al. 2020, section 5.1",
         quantity="return of each episode of a trial, mean over the 21 goals",
         cells=(
-            *_row("known goal", exact(known_goal), optimum=(None,) * NUM_EPISODES),
-            *_row("Bayes-optimal", exact(strategy(grid.BayesOptimalGrid(), 1))),
-            *_row("VariBAD", trained("grid-varibad"), quick=False),
-            *_row("RL²", trained("grid-rl2"), quick=False),
-            *_row(
+            *row("known goal", exact(known_goal), optima=(None,) * NUM_EPISODES),
+            *row("Bayes-optimal", exact(strategy(grid.BayesOptimalGrid(), 1))),
+            *row("VariBAD", trained("grid-varibad"), quick=False),
+            *row("RL²", trained("grid-rl2"), quick=False),
+            *row(
                 "posterior sampling",
                 drawn(strategy(grid.PosteriorSamplingGrid(), num_trials)),
             ),
-            *_row(
+            *row(
                 "random",
                 drawn(strategy(bandit.epsilon_greedy(5, epsilon=1), num_trials)),
             ),
@@ -122,30 +124,3 @@ def varibad_gridworld(
             "four episodes, three seeds each.",
         ),
     )
-
-
-def _row(name, run, *, optimum=BAYES_OPTIMUM, quick=True):
-    """Makes a cell of every episode of trials that are run once.
-
-    Args:
-      name: of the row.
-      run: `(directory) -> Measurement`, with the episodes along the last axis.
-      optimum: of each episode.
-      quick: as in `Cell`.
-    """
-    run = functools.cache(run)
-
-    def cell(episode):
-        def measure(directory):
-            values, setting = run(directory.with_name(f"trained--{name.lower()}"))
-            return Measurement(values[..., episode], setting)
-
-        return Cell(
-            name,
-            f"episode {episode + 1}",
-            measure,
-            optimum=optimum[episode],
-            quick=quick,
-        )
-
-    return [cell(episode) for episode in range(NUM_EPISODES)]

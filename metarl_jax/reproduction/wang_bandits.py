@@ -155,8 +155,10 @@ def _learned(key, family, num_instances):
     tasks, num_episodes = family_named(family)
     oracle = "known state" if family == TWO_STEP else "optimal arm"
 
-    def regret(policy, agent):
-        returns = agent_returns(tasks, policy, num_episodes=num_episodes, oracle=oracle)
+    def regret(algorithm, agent):
+        returns = agent_returns(
+            tasks, algorithm, num_episodes=num_episodes, oracle=oracle
+        )
         return returns(key, agent, num_instances)[:, 0]
 
     return learned("wang-rl2", {"family": family}, regret)

@@ -1,0 +1,62 @@
+"""Rakelly et al. 2019, arXiv 1903.08254: a sparse reward on a half-circle.
+
+The paper shows a curve, not numbers.
+"""
+
+from functools import partial
+
+import jax
+import numpy as np
+
+from metarl_jax.envs.point_navigation import sparse_point_navigation
+from metarl_jax.policies.random import PersistentRandomPolicy
+from metarl_jax.reproduction.learned import learned
+from metarl_jax.reproduction.measuring import agent_returns, trial_returns
+from metarl_jax.reproduction.table import Measurement, Table, episode_cells
+from metarl_jax.strategies.half_circle import PosteriorSamplingHalfCircle
+
+NUM_EPISODES = 6
+
+
+def pearl_half_circle(*, seed: int = 0, num_instances: int = 2000) -> Table:
+    """Builds the table.
+
+    Args:
+      seed: decides the goals.
+      num_instances: trials of every cell, each with one of the twenty held-out goals.
+    """
+    tasks = sparse_point_navigation()
+    key = jax.random.key(seed)
+    action_space = tasks.env.action_space(tasks.sample(key))
+
+    def straight(_):
+        oracle = tasks.oracles["straight to goal"]
+        keys = jax.random.split(key, num_instances)
+        returns = jax.vmap(lambda key: oracle(key, tasks.sample_heldout(key)))(keys)
+        return Measurement(np.repeat(np.asarray(returns)[:, None], NUM_EPISODES, 1))
+
+    def strategy(policy):
+        returns = trial_returns(tasks, lambda _: policy, num_rounds=NUM_EPISODES)
+        return lambda _: Measurement(returns(key, None, num_instances))
+
+    def returns(algorithm, agent):
+        measure = agent_returns(tasks, algorithm, num_rounds=NUM_EPISODES)
+        return measure(key, agent, num_instances)
+
+    row = partial(episode_cells, optima=(None,) * NUM_EPISODES)
+    return Table(
+        name="pearl-half-circle",
+        title="Rakelly et al. 2019, sparse half-circle",
+        quantity="return of each episode of a trial with a held-out goal",
+        cells=(
+            *row("straight to the goal", straight),
+            *row("PEARL", learned("half-circle-pearl", {}, returns), quick=False),
+            *row("exact posterior sampling", strategy(PosteriorSamplingHalfCircle())),
+            *row("random", strategy(PersistentRandomPolicy(action_space))),
+        ),
+        notes=(
+            "The first row knows the goal. Exact posterior sampling walks straight to "
+            "one goal in an episode, drawn from those that fit all it has seen; PEARL, "
+            "three seeds, may look in several places on its way.",
+        ),
+    )
