@@ -19,7 +19,7 @@ from metarl_jax.runs.experiment import (
     state_template,
 )
 from metarl_jax.runs.progress import announced
-from metarl_jax.types import Agent, Trajectory
+from metarl_jax.types import Agent, State, Trajectory
 
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
 NUM_TASKS_DRAWN = 4
@@ -42,7 +42,8 @@ def evaluate_run(
 
     Every seed that was trained meets held-out tasks of its own. Runs with the same
     seeds, evaluated with the same `seed`, meet the same tasks, whatever the method.
-    Writes `evaluation.json` and, where the experiment has goals to draw, `paths.json`.
+    Writes `evaluation.json` and, where the experiment has goals or beliefs to draw,
+    `paths.json` or `beliefs.json`.
 
     Args:
       experiment: what was trained.
@@ -81,15 +82,16 @@ def evaluate_run(
     root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
     seeds = np.arange(config["seed"], config["seed"] + num_seeds, dtype=np.uint32)
     keys = jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
-    agents = restored.state.agent
+    states = restored.state
     if num_seeds == 1:
-        agents = jax.tree.map(lambda leaf: leaf[None], agents)
+        states = jax.tree.map(lambda leaf: leaf[None], states)
     with announced(
         console,
         f"evaluating on {protocol.num_tasks} held-out tasks, "
         f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
-        curve, references, paths = _measure(experiment, protocol, keys, agents)
+        curve, references, paths = _measure(experiment, protocol, keys, states.agent)
+        beliefs = _first_beliefs(experiment, keys, states)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
     floor = [name for name in reversed(references) if name not in oracles]
@@ -121,6 +123,9 @@ def evaluate_run(
     files.write_json(run_dir / files.EVALUATION, result)
     if paths is not None:
         files.write_json(run_dir / files.PATHS, _drawing(*paths))
+    if beliefs is not None:
+        rounded = jax.tree.map(lambda leaf: np.round(leaf.astype(float), 4), beliefs)
+        files.write_json(run_dir / files.BELIEFS, rounded)
     return result
 
 
@@ -200,6 +205,14 @@ def _measure(
         _unless_interrupted(over_seeds(references), inputs),
         None if goal is None else _unless_interrupted(partial(paths, goal), inputs),
     )
+
+
+def _first_beliefs(experiment: Experiment, keys: jax.Array, states: State) -> Any:
+    """Returns what there is to draw of the beliefs of the first seed, or None."""
+    if experiment.beliefs is None:
+        return None
+    first = jax.tree.map(lambda leaf: leaf[0], (keys, states))
+    return _unless_interrupted(experiment.beliefs, *first)
 
 
 def _rows(returns: np.ndarray) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """What an experiment is, and how its seeds become keys and states."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from metarl_jax.types import MetaAlgorithm, State, Task, TaskDistribution
+from metarl_jax.types import Key, MetaAlgorithm, State, Task, TaskDistribution
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +28,9 @@ class Experiment(NamedTuple):
       published: returns after 0…K adaptation steps as printed in a paper, by method.
       goal: `(task) -> [2]`, for families whose observation is a position in the
         plane: where the goal is, so that paths can be drawn.
+      beliefs: `(key, state) -> pytree`, for methods that hold a belief about the goal
+        on a grid: what it is along a few trials, in the shape that
+        `metarl_jax.plotting.beliefs` draws.
       adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
         experience"` where a memory adapts in every episode.
     """
@@ -38,6 +41,7 @@ class Experiment(NamedTuple):
     evaluation: Evaluation
     published: Mapping[str, tuple[float, ...]] = {}
     goal: Callable[[Task], jax.Array] | None = None
+    beliefs: Callable[[Key, State], Any] | None = None
     adaptation_unit: str = "adaptation steps"
 
 
