@@ -348,7 +348,8 @@ def beliefs(recorded: Mapping[str, Any]) -> Figure:
                 axes.set(xticks=[], yticks=[])
                 axes.grid(visible=False)
         titles = ["at the start", *[f"after {t} steps" for t in search[1:-1]]]
-        titles += [f"found, step {found}", f"the end, step {last}"]
+        titles += [f"found, step {found}" if known.any() else f"after {found} steps"]
+        titles += [f"the end, step {last}"]
         for title, axes in zip(titles, all_axes[0], strict=True):
             axes.set_title(title, fontsize=10.5)
         image = all_axes[0][0].images[0]

@@ -80,8 +80,8 @@ def test_every_experiment_documents_each_of_its_options():
         helps = cli._argument_helps(function.__doc__)
         assert {p for p in parameters if helps.get(p)} == set(parameters)
         assert {"num_tasks", "horizon", "num_steps"} <= set(parameters)
-        # RL² adapts by its memory.
-        assert ("inner_lr" in parameters) != name.endswith("rl2")
+        # RL² and VariBAD adapt by their memory.
+        assert ("inner_lr" in parameters) != name.endswith(("rl2", "varibad"))
 
 
 @pytest.mark.parametrize(

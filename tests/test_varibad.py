@@ -9,16 +9,21 @@ import optax
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
+from microscopic import Info
 
 from metarl_jax import rollout, trials
 from metarl_jax.algorithms.varibad import evidence_lower_bounds, varibad
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.experiments.grid_varibad import grid_varibad
 from metarl_jax.policies.belief import belief_policy
 from metarl_jax.policies.decoders import RewardPerState, transition_decoder
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
+from metarl_jax.runs import files
+from metarl_jax.runs.evaluation import evaluate_run
+from metarl_jax.training import train
 
 N, E, T, D = 3, 2, 3, 2
 DISCOUNT, GAE_LAMBDA, ENTROPY, VALUE, KL = 0.9, 0.7, 0.03, 0.4, 0.6
@@ -82,6 +87,11 @@ def start():
         ),
         state,
     )._replace(agent=state.agent)
+
+
+def with_optimizers(start, algorithm):
+    """The same state for an algorithm whose optimisers remember nothing."""
+    return type(start)(*start[:3], *jax.eval_shape(algorithm.init, KEY)[3:])
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +221,7 @@ def test_the_step_is_a_plain_loop_s(start, data, policy_moves_encoder):
             value_coeff=value,
             kl_coeff=kl,
         )
-        optimizers = algorithm.init(jax.random.key(0))[3:]
-        return algorithm.step(KEY, type(start)(*start[:3], *optimizers))
+        return algorithm.step(KEY, with_optimizers(start, algorithm))
 
     # Every number may be traced: a sweep is one program; its first member is checked.
     settings = [0.1, DISCOUNT, GAE_LAMBDA, ENTROPY, VALUE, KL]
@@ -329,21 +338,23 @@ def test_the_belief_lives_as_long_as_the_trial(start):
     assert first.log_prob[0, 0] == again.log_prob[0, 0] != second.log_prob[0, 0]
 
 
-def test_ratios_are_one_before_the_first_update():
+def test_ratios_are_one_before_the_first_update(start):
     """What was inferred step by step when acting is what training sees."""
 
     @jit
     def clipped(lr):
         algorithm = build(
+            critic=CRITIC,
             num_epochs=2,
             outer_optimizer=optax.sgd(lr),
+            belief_optimizer=optax.sgd(0.0),
             clip_range=1e-5,
         )
-        return algorithm.step(KEY, algorithm.init(jax.random.key(0)))[1]
+        return algorithm.step(KEY, with_optimizers(start, algorithm))[1]
 
     info = clipped(0.0)
     assert info.clip_fraction == 0
-    assert info.kl < 1e-9
+    assert info.kl < 1e-7
     # As soon as the policy moves, nearly every ratio leaves so small a range.
     assert clipped(0.1).clip_fraction > 0.5
 
@@ -428,3 +439,39 @@ def test_bounds_are_the_double_sum(name, data):
 def test_wrong_arguments_are_refused(policy, kwargs, message):
     with pytest.raises(ValueError, match=message):
         varibad(TASKS, policy, num_tasks=4, **kwargs)
+
+
+def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(tmp_path):
+    """Through a run's files, of an agent that has not been trained."""
+    experiment = grid_varibad(
+        num_tasks=2,
+        num_episodes=1,
+        horizon=30,
+        size=3,
+        hidden_sizes=(3,),
+        decoder_hidden_sizes=(3,),
+        num_minibatches=1,
+        num_steps=1,
+    )
+    info, run = Info(jnp.zeros(()), jnp.zeros(()), jnp.asarray(False)), tmp_path / "run"
+    idle = experiment.algorithm._replace(step=lambda key, state: (state, info))
+    experiment = experiment._replace(algorithm=idle)
+    train(experiment, name="grid-varibad", output_dir=run, quiet=True)
+    evaluate_run(experiment, run, num_tasks=2, num_adaptation_steps=0, quiet=True)
+    recorded = files.read_json(run / "beliefs.json")
+    learned, exact = np.array(recorded["learned"]), np.array(recorded["exact"])
+    assert learned.shape == exact.shape == (2, 31, 5, 5)
+    assert np.all((learned > 0) & (learned < 1))
+    assert recorded["horizon"] == 30
+    found = []
+    for n in range(2):
+        possible = {(x, y) for x in range(5) for y in range(5) if max(x, y) > 1}
+        goal = tuple(recorded["goal"][n])
+        for t in range(31):
+            cell = tuple(recorded["cell"][n][t])
+            possible = {goal} if cell == goal else possible - {cell}
+            expected = np.zeros((5, 5))
+            expected[tuple(np.transpose(list(possible)))] = 1 / len(possible)
+            np.testing.assert_allclose(exact[n, t], expected, atol=1e-4)
+        found.append(len(possible) == 1)
+    assert sorted(found) == [False, True]

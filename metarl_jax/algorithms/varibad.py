@@ -64,8 +64,8 @@ class VariBADInfo(NamedTuple):
     kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
     clip_fraction: jax.Array  # of ratios outside 1 ± ε in the last epoch
     explained_variance: jax.Array  # of the returns to go, by the value
-    log_likelihood: jax.Array  # of a trial, from a belief of one of its steps, in nats
-    information: jax.Array  # KL(q_t ‖ q_{t-1}) summed over a trial, in nats
+    log_likelihood: jax.Array  # of a whole trial, by the belief of one of its steps
+    information: jax.Array  # KL(q_t ‖ q_{t-1}), what one step teaches; both in nats
     skipped: jax.Array
 
 
@@ -86,13 +86,6 @@ class PolicyTerms(NamedTuple):
     unexplained: jax.Array  # squared value error, relative to the returns' variance
     kl: jax.Array
     clip_fraction: jax.Array
-
-
-class BeliefTerms(NamedTuple):
-    """Means over the beliefs of a batch. All `[]`."""
-
-    log_likelihood: jax.Array  # of the whole trial
-    information: jax.Array  # KL(q_t ‖ q_{t-1})
 
 
 def evidence_lower_bounds(
@@ -221,9 +214,10 @@ def varibad(
     inferring = ("encoder", "decoder")
 
     def init(key):
-        key_task, key_policy, key_critic, key_decoder = jax.random.split(key, 4)
+        key_task, key_reset, *keys = jax.random.split(key, 5)
+        key_policy, key_critic, key_decoder = keys
         task = tasks.sample(key_task)
-        obs, _ = tasks.env.reset_env(key_task, task)
+        obs, _ = tasks.env.reset_env(key_reset, task)
         params = {**policy.init(key_policy, memory, obs), "critic": ()}
         agent = Agent({name: params[name] for name in ("encoder", "policy")}, memory)
         if critic is not None:
@@ -231,7 +225,7 @@ def varibad(
             seen = jnp.append(joined, jnp.zeros(2))
             params["critic"] = critic.init(key_critic, (), seen)
         shapes = jax.eval_shape(
-            lambda: rollout.episode(key_task, tasks, policy, agent, task)[1]
+            lambda: rollout.episode(key, tasks, policy, agent, task)[1]
         )
         example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         latents = jnp.zeros((1, latent_size))
@@ -305,10 +299,9 @@ def varibad(
         )
         # Before the first step there is a belief, and one after each that was taken.
         held = jnp.pad(steps.mask, ((0, 0), (1, 0)), constant_values=True)
-        terms = BeliefTerms(
-            jnp.mean(log_likelihood, where=held), jnp.mean(information, where=held)
-        )
-        return kl_coeff * terms.information - terms.log_likelihood, terms
+        log_likelihood = jnp.mean(log_likelihood, where=held)
+        information = jnp.mean(information, where=held)
+        return kl_coeff * information - log_likelihood, (log_likelihood, information)
 
     def descend(key, loss, optimizer, learned, params, optimizer_state, batch, epochs):
         """Moves the parameters of the names `learned` in epochs of minibatches."""
@@ -363,7 +356,7 @@ def varibad(
             batch,
             num_epochs,
         )
-        (params, belief_optimizer_state), (belief_norms, belief_terms) = descend(
+        (params, belief_optimizer_state), (belief_norms, bounds) = descend(
             key_belief,
             belief_loss,
             belief_optimizer,
@@ -388,6 +381,7 @@ def varibad(
         )
         episode_returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         last = jax.tree.map(lambda x: jnp.mean(x[-num_minibatches:]), policy_terms)
+        log_likelihood, information = bounds
         return new_state, VariBADInfo(
             episode_returns[0],
             episode_returns[-1],
@@ -397,8 +391,8 @@ def varibad(
             last.kl,
             last.clip_fraction,
             1.0 - policy_terms.unexplained[0],
-            belief_terms.log_likelihood[0],
-            belief_terms.information[0],
+            log_likelihood[0],
+            information[0],
             ~finite,
         )
 

@@ -124,8 +124,7 @@ def evaluate_run(
     if paths is not None:
         files.write_json(run_dir / files.PATHS, _drawing(*paths))
     if beliefs is not None:
-        rounded = jax.tree.map(lambda leaf: np.round(leaf.astype(float), 4), beliefs)
-        files.write_json(run_dir / files.BELIEFS, rounded)
+        files.write_json(run_dir / files.BELIEFS, jax.tree.map(_rounded, beliefs))
     return result
 
 
@@ -226,6 +225,11 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _rounded(x: np.ndarray) -> np.ndarray:
+    """Leaves four digits of what is no whole number."""
+    return np.round(x.astype(float), 4) if x.dtype == np.float32 else x
+
+
 def _drawing(goals: np.ndarray, trajectories: Trajectory) -> dict[str, Any]:
     """Turns trajectories `[N, K + 1, E, T]` of positions into lists of points."""
 
@@ -235,7 +239,7 @@ def _drawing(goals: np.ndarray, trajectories: Trajectory) -> dict[str, Any]:
         points = np.concatenate(
             [trajectories.obs[index][:1], trajectories.next_obs[index][mask]]
         )
-        return np.round(points.astype(float), 4)
+        return _rounded(points)
 
     num_tasks, num_rounds, num_episodes = trajectories.mask.shape[:3]
     return {
