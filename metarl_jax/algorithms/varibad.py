@@ -128,7 +128,7 @@ def varibad(
     belief_optimizer: optax.GradientTransformation | None = None,
     kl_coeff: float | jax.Array = 1.0,
     policy_moves_encoder: bool = False,
-    clip_range: float | jax.Array = 0.1,
+    clip_range: float | jax.Array = 0.05,
     value_coeff: float | jax.Array = 0.5,
     entropy_coeff: float | jax.Array = 0.01,
     discount: float | jax.Array = 0.95,
