@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -69,8 +70,7 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
 
     Returns:
       The files written: `learning_curve.png`, `adaptation_curve.png` and, for a single
-      run with recorded paths, `paths.png` and, if beliefs were recorded with them,
-      `beliefs.png`.
+      run, `paths.png`, `beliefs.png` and `goal_beliefs.png` where these were recorded.
 
     Raises:
       ValueError: if a directory is no run, or nothing was recorded yet.
@@ -95,6 +95,9 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
             figures["paths.png"] = paths(recorded)
             if "beliefs" in recorded:
                 figures["beliefs.png"] = beliefs(recorded)
+        if len(directories) == 1 and (directories[0] / files.GOAL_BELIEFS).exists():
+            recorded = files.read_json(directories[0] / files.GOAL_BELIEFS)
+            figures["goal_beliefs.png"] = goal_beliefs(recorded)
         if not figures:
             raise ValueError(
                 f"{', '.join(map(str, directories))}: nothing recorded to draw; a run "
@@ -371,6 +374,67 @@ def _goal(axes: Axes, goal: Sequence[float], *, colour: Any, size: float) -> Non
         label="goal",
         zorder=5,
     )
+
+
+def goal_beliefs(recorded: Mapping[str, Any]) -> Figure:
+    """Draws where a learner on a grid believes the goal to be, beside the exact answer.
+
+    Of each trial the start, steps of the search, the step after which the goal is
+    known, and the end.
+
+    Args:
+      recorded: `goal_beliefs.json`, of N trials of L steps in episodes of T on S × S
+        cells:
+        `goal` `[N, 2]`; `cell` `[N, L + 1, 2]`, where the agent is before each step and
+        after the last; `learned` and `exact` `[N, L + 1, S, S]`, the probability by
+        (x, y) that the goal is there; and `horizon`, T.
+    """
+    goals, cells = np.array(recorded["goal"]), np.array(recorded["cell"])
+    rows = {
+        "learned belief": np.array(recorded["learned"], float),
+        "exact posterior": np.array(recorded["exact"], float),
+    }
+    num_trials, last, horizon = len(goals), cells.shape[1] - 1, recorded["horizon"]
+    figure = Figure(figsize=(11, 3.6 * num_trials + 0.9), layout="constrained")
+    for n, block in enumerate(figure.subfigures(num_trials, 1, squeeze=False)[:, 0]):
+        all_axes = block.subplots(len(rows), 7, sharex=True, sharey=True)
+        known = np.max(rows["exact posterior"][n], axis=(1, 2)) > 0.999
+        found = int(np.argmax(known)) if known.any() else last
+        search = np.round(np.linspace(0, found, 6)).astype(int)
+        for (name, values), row_axes in zip(rows.items(), all_axes, strict=True):
+            row_axes[0].set_ylabel(name)
+            for t, axes in zip([*search, last], row_axes, strict=True):
+                axes.imshow(
+                    values[n, t].T,
+                    origin="lower",
+                    cmap="viridis",
+                    # Equal steps in colour for a twentieth, a fifth and a half.
+                    norm=PowerNorm(0.5, vmin=0, vmax=1),
+                )
+                # The steps of this episode so far; at the end, all of the last.
+                first = (t - (t == last)) // horizon * horizon
+                x, y = cells[n, first : t + 1].T
+                axes.plot(x, y, color="white", lw=1.2, alpha=0.8)
+                axes.plot(x[-1], y[-1], "o", color="white", markersize=6)
+                axes.plot(
+                    *goals[n],
+                    "*",
+                    color="none",
+                    markeredgecolor=PALETTE[1],
+                    markeredgewidth=1.3,
+                    markersize=15,
+                )
+                axes.set(xticks=[], yticks=[])
+                axes.grid(visible=False)
+        titles = ["at the start", *[f"after {t} steps" for t in search[1:-1]]]
+        titles += [f"found, step {found}" if known.any() else f"after {found} steps"]
+        titles += [f"the end, step {last}"]
+        for title, axes in zip(titles, all_axes[0], strict=True):
+            axes.set_title(title, fontsize=10.5)
+        image = all_axes[0][0].images[0]
+        block.colorbar(image, ax=all_axes, ticks=[0, 0.05, 0.2, 0.5, 1], pad=0.01)
+    figure.suptitle("Where the goal may be (star: where it is)", x=0.01, ha="left")
+    return figure
 
 
 def _figure() -> tuple[Figure, Axes]:

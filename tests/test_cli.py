@@ -81,7 +81,8 @@ def test_every_experiment_documents_each_of_its_options():
         assert {p for p in parameters if helps.get(p)} == set(parameters)
         assert {"num_tasks", "horizon", "num_steps"} <= set(parameters)
         # What adapts by its memory has no inner step.
-        assert ("inner_lr" in parameters) != name.endswith(("rl2", "pearl"))
+        memory = ("rl2", "pearl", "varibad", "dpt")
+        assert ("inner_lr" in parameters) != name.endswith(memory)
 
 
 @pytest.mark.parametrize(

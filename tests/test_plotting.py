@@ -58,6 +58,7 @@ def write_run(path, name="thing", num_seeds=2):
         {"goal": [0.3, -0.2], "paths": [[[[0, 0], [0.1, 0.1]]]] * 3} for _ in range(2)
     ]
     (path / "paths.json").write_text(json.dumps({"tasks": tasks}))
+    (path / "goal_beliefs.json").write_text(json.dumps(held_beliefs()))
     return path
 
 
@@ -133,6 +134,43 @@ def test_sample_efficiency_is_drawn_as_far_as_it_was_measured():
     assert [450, 450] in [list(line.get_ydata()) for line in axes.get_lines()]
 
 
+def held_beliefs():
+    """Two trials of two episodes of three steps; the first finds the goal in step 4."""
+    rng = np.random.default_rng(0)
+    learned = rng.uniform(size=(2, 7, 3, 3))
+    exact = np.full((2, 7, 3, 3), 1 / 9)
+    exact[0, 4:] = 0.0
+    exact[0, 4:, 2, 1] = 1.0
+    cell = rng.integers(3, size=(2, 7, 2))
+    arrays = {"learned": learned, "exact": exact, "cell": cell}
+    recorded = {name: x.tolist() for name, x in arrays.items()}
+    return {**recorded, "goal": [[2, 1], [0, 2]], "horizon": 3}
+
+
+def test_beliefs_are_drawn_by_x_and_y_from_the_start_to_the_end():
+    recorded = held_beliefs()
+    figure = plotting.goal_beliefs(recorded)
+    grids = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    rows = np.reshape(np.array(grids, object), (2, 2, 7))
+    for n, name in np.ndindex(2, 2):
+        values = np.array(recorded[("learned", "exact")[name]][n])
+        # Up to the step that finds the goal, or all of them; the end is the last.
+        steps = [[0, 1, 2, 2, 3, 4, 6], [0, 1, 2, 4, 5, 6, 6]][n]
+        for t, axes in zip(steps, rows[n, name], strict=True):
+            (image,) = axes.images
+            np.testing.assert_array_equal(image.get_array(), values[t].T)
+            assert image.origin == "lower"
+            path, here, star = (line.get_xydata() for line in axes.get_lines())
+            first = {3: 3, 4: 3, 5: 3, 6: 3}.get(t, 0)
+            np.testing.assert_array_equal(path, recorded["cell"][n][first : t + 1])
+            np.testing.assert_array_equal(here[0], recorded["cell"][n][t])
+            np.testing.assert_array_equal(star[0], recorded["goal"][n])
+    titles = [axes.get_title() for axes in rows[0, 0]]
+    assert titles[0] == "at the start"
+    assert titles[-2:] == ["found, step 4", "the end, step 6"]
+    assert rows[1, 0, -2].get_title() == "after 6 steps"
+
+
 def test_no_text_of_a_figure_is_cut_off_or_covers_the_axes():
     rows = metric_rows(2)
     long_names = {f"a-rather-long-directory-name-{i}": rows for i in range(4)}
@@ -158,6 +196,7 @@ def test_figures_are_files_and_runs_of_one_name_are_told_apart(tmp_path):
         "learning_curve.png",
         "adaptation_curve.png",
         "paths.png",
+        "goal_beliefs.png",
     ]
     for path in written:
         assert path.parent == one

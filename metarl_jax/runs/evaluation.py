@@ -19,7 +19,7 @@ from metarl_jax.runs.experiment import (
     state_template,
 )
 from metarl_jax.runs.progress import announced
-from metarl_jax.types import Agent, Trajectory
+from metarl_jax.types import Agent, State, Trajectory
 
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
 NUM_TASKS_DRAWN = 4
@@ -44,7 +44,8 @@ def evaluate_run(
 
     Every seed that was trained meets held-out tasks of its own. Runs with the same
     seeds, evaluated with the same `seed`, meet the same tasks, whatever the method.
-    Writes `evaluation.json` and, where the experiment has goals to draw, `paths.json`.
+    Writes `evaluation.json` and, where the experiment has goals or beliefs to draw,
+    `paths.json` or `goal_beliefs.json`.
 
     Args:
       experiment: what was trained.
@@ -83,15 +84,16 @@ def evaluate_run(
     root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
     seeds = np.arange(config["seed"], config["seed"] + num_seeds, dtype=np.uint32)
     keys = jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
-    agents = restored.state.agent
+    states = restored.state
     if num_seeds == 1:
-        agents = jax.tree.map(lambda leaf: leaf[None], agents)
+        states = jax.tree.map(lambda leaf: leaf[None], states)
     with announced(
         console,
         f"evaluating on {protocol.num_tasks} held-out tasks, "
         f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
-        curve, references, paths = _measure(experiment, protocol, keys, agents)
+        curve, references, paths = _measure(experiment, protocol, keys, states.agent)
+        beliefs = _goal_beliefs(experiment, keys, states)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
     floor = [name for name in reversed(references) if name not in oracles]
@@ -123,6 +125,8 @@ def evaluate_run(
     files.write_json(run_dir / files.EVALUATION, result)
     if paths is not None:
         files.write_json(run_dir / files.PATHS, _drawing(*paths))
+    if beliefs is not None:
+        files.write_json(run_dir / files.GOAL_BELIEFS, jax.tree.map(_rounded, beliefs))
     return result
 
 
@@ -232,6 +236,14 @@ def _measure(
     )
 
 
+def _goal_beliefs(experiment: Experiment, keys: jax.Array, states: State) -> Any:
+    """Returns what there is to draw of the beliefs of the first seed, or None."""
+    if experiment.goal_beliefs is None:
+        return None
+    first = jax.tree.map(lambda leaf: leaf[0], (keys, states))
+    return _unless_interrupted(experiment.goal_beliefs, *first)
+
+
 def _rows(returns: np.ndarray) -> dict[str, Any]:
     """Summarises returns `[S, N, K + 1]` as the rows that are recorded."""
     summary = evaluation.summarise(returns)
@@ -241,6 +253,11 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
         "return_ci": np.stack([summary.ci_low, summary.ci_high], axis=-1),
         "return_iqm_ci": np.stack([summary.iqm_ci_low, summary.iqm_ci_high], axis=-1),
     }
+
+
+def _rounded(x: np.ndarray) -> np.ndarray:
+    """Leaves four digits of what is no whole number."""
+    return np.round(x.astype(float), 4) if x.dtype == np.float32 else x
 
 
 def _drawing(
@@ -264,7 +281,7 @@ def _drawing(
         points = np.concatenate(
             [trajectories.obs[index][:1], trajectories.next_obs[index][mask]]
         )
-        return np.round(points.astype(float), 4)
+        return _rounded(points)
 
     def paths(trajectories, task):
         num_rounds, num_episodes = trajectories.mask.shape[1:3]

@@ -1,12 +1,12 @@
 """What an experiment is, and how its seeds become keys and states."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from metarl_jax.types import Agent, MetaAlgorithm, State, Task, TaskDistribution
+from metarl_jax.types import Agent, Key, MetaAlgorithm, State, Task, TaskDistribution
 
 
 class Evaluation(NamedTuple):
@@ -31,6 +31,9 @@ class Experiment(NamedTuple):
       belief: `(agent) -> (mean [C], standard deviation [C])`, for methods that hold a
         Gaussian belief about the task and act by samples of it: with a goal, it is
         drawn how the belief and what would be done by its samples change.
+      goal_beliefs: `(key, state) -> pytree`, for methods that hold a belief about the
+        goal on a grid: what it is along a few trials, in the shape that
+        `metarl_jax.plotting.goal_beliefs` draws.
       adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
         experience"` where a memory adapts in every episode.
     """
@@ -42,6 +45,7 @@ class Experiment(NamedTuple):
     published: Mapping[str, tuple[float, ...]] = {}
     goal: Callable[[Task], jax.Array] | None = None
     belief: Callable[[Agent], tuple[jax.Array, jax.Array]] | None = None
+    goal_beliefs: Callable[[Key, State], Any] | None = None
     adaptation_unit: str = "adaptation steps"
 
 

@@ -1,4 +1,4 @@
-"""The files of a run: `config.json`, `metrics.jsonl`, `evaluation.json`, `paths.json`.
+"""The files of a run: `config.json`, `metrics.jsonl`, `evaluation.json` and others.
 
 Everything here is plain JSON that any tool can read, and this module imports neither
 JAX nor an environment, so that the command line can look at a run at once.
@@ -20,6 +20,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 PATHS = "paths.json"
+GOAL_BELIEFS = "goal_beliefs.json"
 CHECKPOINTS = "checkpoints"
 
 

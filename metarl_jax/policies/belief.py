@@ -1,0 +1,175 @@
+"""A policy that acts on its belief: a Gaussian over what the task may be."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces
+
+from metarl_jax.distributions import DiagGaussian
+from metarl_jax.policies.memory import Core
+from metarl_jax.types import Key, Params, Policy, TaskDistribution, Trajectory
+from metarl_jax.validation import check_positive
+
+
+class Encoder(nn.Module):
+    """A core whose output is read as a belief N(μ, diag σ²).
+
+    Attributes:
+      core: what carries information along a trial.
+      latent_size: D, how many numbers the belief is about.
+    """
+
+    core: Any  # a `Core`; flax takes submodules of the annotation Any as well
+    latent_size: int
+
+    def setup(self):
+        """Declares the readout."""
+        self.readout = nn.Dense(2 * self.latent_size)
+
+    def __call__(self, state, x):
+        """Takes one input; returns the next state and a belief `[D]`."""
+        state, y = self.core(state, x)
+        return state, self._read(y)
+
+    def unroll(self, state, xs):
+        """Takes a stream of inputs `[L, ...]`; returns the beliefs `[L, D]`."""
+        return self._read(self.core.unroll(state, xs))
+
+    def _read(self, y):
+        return DiagGaussian(*jnp.split(self.readout(y), 2, axis=-1))
+
+
+class Evidence(NamedTuple):
+    """The memory of a `BeliefPolicy`."""
+
+    state: Any  # of the core, before it has seen the last step
+    step: jax.Array  # [A + 1 + O] the last (a, r, s'); zero at the start of a trial
+
+
+class BeliefPolicy(NamedTuple):
+    """Any policy without memory, on the observation and a belief (μ, log σ).
+
+    The belief is what the encoder makes of all (a, r, s') since the trial began,
+    through episode ends; at its start, of zeros, which makes it the learned prior
+    (Zintgraf et al. 2020, arXiv 1910.08348). The last reward and where it was paid are
+    part of it when the next episode begins. The parameters are
+    `{"encoder": φ, "policy": ψ}`.
+
+    Attributes:
+      policy: the policy inside; it must not have been made for a fixed input size.
+      encoder: what makes the belief.
+      obs_size: O.
+      action_size: A, numbers of an action or discrete actions.
+      discrete: which of these.
+    """
+
+    policy: Policy
+    encoder: Encoder
+    obs_size: int
+    action_size: int
+    discrete: bool
+
+    def init(self, key: Key, memory: Evidence, obs: jax.Array) -> Params:
+        """Draws φ and ψ."""
+        key_encoder, key_policy = jax.random.split(key)
+        encoder = self.encoder.init(key_encoder, memory.state, memory.step)
+        belief = self.belief({"encoder": encoder}, memory)
+        policy = self.policy.init(key_policy, (), join_belief(obs, belief))
+        return {"encoder": encoder, "policy": policy}
+
+    def apply(self, params: Params, memory: Evidence, obs: jax.Array):
+        """Infers from the last step, then acts."""
+        state, belief = self._infer(params, memory)
+        joined = join_belief(obs, belief)
+        distribution, value, _ = self.policy.apply(params["policy"], (), joined)
+        return distribution, value, memory._replace(state=state)
+
+    def initial_memory(self) -> Evidence:
+        """Returns the memory at the start of a trial."""
+        size = self.action_size + 1 + self.obs_size
+        return Evidence(self.encoder.core.initial_state(), jnp.zeros(size))
+
+    def observe(self, memory: Evidence, transition: Trajectory) -> Evidence:
+        """Keeps a step for the next inference."""
+        return memory._replace(step=self._encode(transition))
+
+    def unroll(self, params: Params, memory: Evidence, steps: Trajectory):
+        """Returns distributions and values `[L]` along a stream of steps."""
+        before = jax.tree.map(lambda x: x[:-1], self.beliefs(params, memory, steps))
+        joined = join_belief(steps.obs, before)
+        return self.policy.apply(params["policy"], (), joined)[:2]
+
+    def belief(self, params: Params, memory: Evidence) -> DiagGaussian:
+        """Returns the belief `[D]` by which the next action is chosen."""
+        return self._infer(params, memory)[1]
+
+    def beliefs(
+        self, params: Params, memory: Evidence, steps: Trajectory
+    ) -> DiagGaussian:
+        """Returns the beliefs along a stream of steps.
+
+        Args:
+          params: the parameters; only those of the encoder are read.
+          memory: before the first step; `initial_memory()` for a whole trial.
+          steps: `[L, ...]`, one after the other without gaps
+            (`metarl_jax.trials.stream`).
+
+        Returns:
+          `[L + 1, D]`: before each step, and after the last.
+        """
+        xs = jnp.concatenate([memory.step[None], jax.vmap(self._encode)(steps)])
+        encode: Any = self.encoder.apply
+        return encode(params["encoder"], memory.state, xs, method="unroll")
+
+    def _infer(self, params, memory) -> Any:
+        return self.encoder.apply(params["encoder"], memory.state, memory.step)
+
+    def _encode(self, transition):
+        action = transition.action
+        if self.discrete:
+            action = jax.nn.one_hot(action, self.action_size)
+        return jnp.concatenate([action, transition.reward[None], transition.next_obs])
+
+
+def belief_policy(
+    tasks: TaskDistribution, policy: Policy, core: Core, *, latent_size: int = 5
+) -> BeliefPolicy:
+    """Makes a `BeliefPolicy` that fits a task family.
+
+    Args:
+      tasks: the family; only its environment's spaces are read.
+      policy: how to act on observation and belief, without memory.
+      core: what the encoder remembers with: `GRU` or any other.
+      latent_size: D.
+
+    Returns:
+      A policy with memory.
+
+    Raises:
+      ValueError: if the latent size is below 1, the policy has memory, the observation
+        is no vector or an action neither a number of choices nor a vector.
+    """
+    check_positive(latent_size=latent_size)
+    if jax.tree.leaves(policy.initial_memory()):
+        raise ValueError(
+            "a belief is the only memory; a policy without one is required, got "
+            f"{type(policy).__name__}"
+        )
+    task = tasks.sample(jax.random.key(0))
+    obs, action = tasks.env.observation_space(task), tasks.env.action_space(task)
+    discrete = isinstance(action, spaces.Discrete)
+    for space in (obs,) if discrete else (obs, action):
+        if len(space.shape) != 1:
+            raise ValueError(
+                f"a vector is required where {tasks.env.name} has {space!r}"
+            )
+    size = int(action.n) if discrete else action.shape[0]
+    encoder = Encoder(core, latent_size)
+    return BeliefPolicy(policy, encoder, obs.shape[0], size, discrete)
+
+
+def join_belief(obs: jax.Array, belief: DiagGaussian) -> jax.Array:
+    """Appends a belief's parameters, μ and log σ, to observations `[..., O]`."""
+    return jnp.concatenate([obs, belief.mean, belief.log_std], axis=-1)

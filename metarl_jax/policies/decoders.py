@@ -1,0 +1,162 @@
+"""What a latent variable says of the steps of a trial: likelihoods p(r, s' | m, s, a).
+
+A decoder is asked for the likelihood of all steps together under each of many latents.
+How it gets there is its own business: where it predicts without looking at the steps,
+their number costs nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces
+
+from metarl_jax.types import Key, Params, TaskDistribution, Trajectory
+
+_LOG_2PI = 1.8378770664093453
+
+
+class Decoder(Protocol):
+    """A flax module of this shape."""
+
+    def init(self, key: Key, latents: jax.Array, steps: Trajectory, /) -> Params:
+        """Draws parameters, given an example of the inputs."""
+        ...
+
+    def apply(self, params: Params, latents: jax.Array, steps: Trajectory, /) -> Any:
+        """Returns Σ_t log p(r_t, s_{t+1} | m, s_t, a_t) over the valid steps.
+
+        Args:
+          params: the parameters.
+          latents: `[M, D]`.
+          steps: `[L, ...]`, one trial.
+
+        Returns:
+          `[M]`, in nats, one for each latent.
+        """
+        ...
+
+
+def _hidden(module: nn.Module, sizes: Sequence[int], x: jax.Array) -> jax.Array:
+    for i, size in enumerate(sizes):
+        x = nn.relu(nn.Dense(size, name=f"hidden_{i}")(x))
+    return x
+
+
+class RewardPerState(nn.Module):
+    """The probability that a state pays, one head for each of S states.
+
+    p(r > c | m, s') = sigmoid(f(m)[s']): the authors' decoder of the grid (Zintgraf et
+    al. 2020, arXiv 1910.08348, appendix). Because f sees the latent alone, all that
+    counts of a trial is how often each state was entered and paid; M latents and L
+    steps cost M + L, not M L.
+
+    Attributes:
+      num_states: S.
+      hidden_sizes: widths of the hidden layers.
+      threshold: c, a reward above this pays.
+      one_hot: which state an observation is, `[O] -> [S]`; by default the observation
+        is that already.
+    """
+
+    num_states: int
+    hidden_sizes: Sequence[int] = (32, 32)
+    threshold: float = 0.0
+    one_hot: Callable[[jax.Array], jax.Array] = lambda obs: obs
+
+    @nn.compact
+    def logits(self, latents):
+        """Returns the logits `[..., S]` that each state pays, by latents `[..., D]`."""
+        x = _hidden(self, self.hidden_sizes, latents)
+        return nn.Dense(self.num_states, name="logits")(x)
+
+    def predictive(self, key, beliefs, *, num_samples=100):
+        """Returns the probability that each state pays, given beliefs over m.
+
+        E_{m ~ q} p(r > c | m, s'), by samples.
+
+        Args:
+          key: of the samples.
+          beliefs: a `DiagGaussian` `[..., D]`.
+          num_samples: how many.
+
+        Returns:
+          `[..., S]`.
+        """
+        latents = jax.vmap(beliefs.sample)(jax.random.split(key, num_samples))
+        return jnp.mean(nn.sigmoid(self.logits(latents)), axis=0)
+
+    def __call__(self, latents, steps):
+        """Returns the log-likelihoods `[M]` of one trial's rewards."""
+        entered = jax.vmap(self.one_hot)(steps.next_obs)
+        pays = steps.reward > self.threshold
+        paid = jnp.sum(jnp.where((steps.mask & pays)[:, None], entered, 0.0), axis=0)
+        unpaid = jnp.sum(jnp.where((steps.mask & ~pays)[:, None], entered, 0.0), axis=0)
+        logits = self.logits(latents)
+        return nn.log_sigmoid(logits) @ paid + nn.log_sigmoid(-logits) @ unpaid
+
+
+class TransitionDecoder(nn.Module):
+    """Reward r from (m, s, a, s') and, if asked to, next state s' from (m, s, a).
+
+    Gaussians whose means are networks and whose variance is 1. The first layer's
+    product is a sum of one with the latent and one with the step, so that it costs
+    M + L; the layers after it cost M L.
+
+    Attributes:
+      num_actions: of a discrete action space; None where actions are vectors.
+      hidden_sizes: widths of the hidden layers, of which there is at least one.
+      decode_state: whether s' is predicted too.
+    """
+
+    num_actions: int | None = None
+    hidden_sizes: Sequence[int] = (64, 32)
+    decode_state: bool = False
+
+    @nn.compact
+    def __call__(self, latents, steps):
+        """Returns the log-likelihoods `[M]` of one trial's rewards and states."""
+        action = steps.action
+        if self.num_actions is not None:
+            action = jax.nn.one_hot(action, self.num_actions)
+        before = jnp.concatenate([steps.obs, action], axis=-1)
+        after = jnp.concatenate([before, steps.next_obs], axis=-1)
+        targets = {"reward": (after, steps.reward[:, None])}
+        if self.decode_state:
+            targets["state"] = (before, steps.next_obs)
+        total = jnp.zeros(latents.shape[0])
+        for name, (x, target) in targets.items():
+            size = target.shape[-1]
+            mean = _PairNetwork(self.hidden_sizes, size, name=name)(latents, x)
+            log_prob = -0.5 * jnp.sum((target - mean) ** 2 + _LOG_2PI, axis=-1)
+            total += jnp.sum(log_prob, axis=-1, where=steps.mask)
+        return total
+
+
+class _PairNetwork(nn.Module):
+    """A network of all pairs of M latents and L steps, `[M, L, size]`."""
+
+    hidden_sizes: Sequence[int]
+    size: int
+
+    @nn.compact
+    def __call__(self, latents, x):
+        first, *others = self.hidden_sizes
+        from_latent = nn.Dense(first, name="from_latent")(latents)
+        from_step = nn.Dense(first, use_bias=False, name="from_step")(x)
+        hidden = nn.relu(from_latent[:, None] + from_step)
+        return nn.Dense(self.size, name="mean")(_hidden(self, others, hidden))
+
+
+def transition_decoder(tasks: TaskDistribution, **kwargs) -> TransitionDecoder:
+    """Makes a `TransitionDecoder` that fits a task family's actions.
+
+    Args:
+      tasks: the family; only its environment's action space is read.
+      **kwargs: attributes of the decoder.
+    """
+    space = tasks.env.action_space(tasks.sample(jax.random.key(0)))
+    num_actions = int(space.n) if isinstance(space, spaces.Discrete) else None
+    return TransitionDecoder(num_actions, **kwargs)
