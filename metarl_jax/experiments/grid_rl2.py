@@ -1,5 +1,7 @@
 """RL² on the 5x5 grid of Zintgraf et al. 2020 (arXiv 1910.08348)."""
 
+import optax
+
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.experiments import options
@@ -22,13 +24,13 @@ def grid_rl2(
     num_epochs: int = 4,
     num_minibatches: int = 4,
     lr: float = 2e-3,
-    decay_steps: int = 1000,
+    decay_steps: int = 2000,
     clip_range: float = 0.2,
-    entropy_coeff: float = 0.02,
+    entropy_coeff: float = 0.03,
     value_coeff: float = 0.5,
     discount: float = 1.0,
     gae_lambda: float = 0.95,
-    num_steps: int = 1000,
+    num_steps: int = 2000,
     num_eval_tasks: int = 1000,
     num_eval_episodes: int = 1,
     num_adaptation_steps: int = 3,
@@ -56,7 +58,8 @@ def grid_rl2(
       lr: first learning rate of Adam; it falls linearly to a fiftieth.
       decay_steps: meta-training steps until it has fallen.
       clip_range: a probability ratio has no gradient beyond 1 plus or minus this.
-      entropy_coeff: weight of the policy's entropy.
+      entropy_coeff: first weight of the policy's entropy; it falls linearly to zero
+        with the learning rate.
       value_coeff: weight of the squared value error relative to the returns' variance.
       discount: discount factor per step, across episode ends.
       gae_lambda: exponent of the advantages' average, likewise.
@@ -91,7 +94,7 @@ def grid_rl2(
             updates_per_step=num_epochs * num_minibatches,
         ),
         clip_range=clip_range,
-        entropy_coeff=entropy_coeff,
+        entropy_coeff=optax.linear_schedule(entropy_coeff, 0.0, decay_steps),
         value_coeff=value_coeff,
         discount=discount,
         gae_lambda=gae_lambda,

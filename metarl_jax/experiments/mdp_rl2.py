@@ -20,7 +20,7 @@ def mdp_rl2(
     lr: float = 3e-3,
     decay_steps: int = 500,
     clip_range: float = 0.2,
-    entropy_coeff: float = 0.012,
+    entropy_coeff: float = 0.03,
     value_coeff: float = 0.5,
     discount: float = 0.99,
     gae_lambda: float = 0.3,

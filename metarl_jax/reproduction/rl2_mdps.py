@@ -192,7 +192,7 @@ def _learned(key, tasks, num_episodes, num_instances):
         returns = agent_returns(tasks, algorithm, num_episodes=num_episodes)
         return returns(key, agent, num_instances)[:, 0]
 
-    return learned("mdp-rl2", {"num_episodes": num_episodes}, rewards)
+    return learned("mdp-rl2", {"num_episodes": num_episodes}, rewards, seeds=(0,))
 
 
 def _optimum(key, tasks, num_instances):
