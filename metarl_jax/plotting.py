@@ -395,22 +395,24 @@ def goal_beliefs(recorded: Mapping[str, Any]) -> Figure:
         "exact posterior": np.array(recorded["exact"], float),
     }
     num_trials, last, horizon = len(goals), cells.shape[1] - 1, recorded["horizon"]
-    figure = Figure(figsize=(11, 3.6 * num_trials + 0.9), layout="constrained")
-    for n, block in enumerate(figure.subfigures(num_trials, 1, squeeze=False)[:, 0]):
-        all_axes = block.subplots(len(rows), 7, sharex=True, sharey=True)
+    figure = Figure(figsize=(11, 3.2 * num_trials + 0.5), layout="constrained")
+    all_axes = figure.subplots(2 * num_trials, 7, squeeze=False)
+    # Equal steps in colour for a twentieth, a fifth and a half.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    for n, pair in enumerate(np.split(all_axes, num_trials)):
         known = np.max(rows["exact posterior"][n], axis=(1, 2)) > 0.999
         found = int(np.argmax(known)) if known.any() else last
         search = np.round(np.linspace(0, found, 6)).astype(int)
-        for (name, values), row_axes in zip(rows.items(), all_axes, strict=True):
+        titles = ["at the start", *[f"after {t} steps" for t in search[1:]]]
+        if known.any():
+            titles[-1] = f"found, step {found}"
+        titles.append(f"the end, step {last}")
+        for title, axes in zip(titles, pair[0], strict=True):
+            axes.set_title(title, fontsize=10.5)
+        for (name, values), row_axes in zip(rows.items(), pair, strict=True):
             row_axes[0].set_ylabel(name)
             for t, axes in zip([*search, last], row_axes, strict=True):
-                axes.imshow(
-                    values[n, t].T,
-                    origin="lower",
-                    cmap="viridis",
-                    # Equal steps in colour for a twentieth, a fifth and a half.
-                    norm=PowerNorm(0.5, vmin=0, vmax=1),
-                )
+                axes.imshow(values[n, t].T, origin="lower", cmap="viridis", norm=norm)
                 # The steps of this episode so far; at the end, all of the last.
                 first = (t - (t == last)) // horizon * horizon
                 x, y = cells[n, first : t + 1].T
@@ -425,15 +427,16 @@ def goal_beliefs(recorded: Mapping[str, Any]) -> Figure:
                     markersize=15,
                 )
                 axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
                 axes.grid(visible=False)
-        titles = ["at the start", *[f"after {t} steps" for t in search[1:-1]]]
-        titles += [f"found, step {found}" if known.any() else f"after {found} steps"]
-        titles += [f"the end, step {last}"]
-        for title, axes in zip(titles, all_axes[0], strict=True):
-            axes.set_title(title, fontsize=10.5)
-        image = all_axes[0][0].images[0]
-        block.colorbar(image, ax=all_axes, ticks=[0, 0.05, 0.2, 0.5, 1], pad=0.01)
-    figure.suptitle("Where the goal may be (star: where it is)", x=0.01, ha="left")
+    figure.colorbar(
+        all_axes[0, 0].images[0],
+        ax=all_axes,
+        ticks=[0, 0.05, 0.2, 0.5, 1],
+        aspect=40,
+        pad=0.01,
+    )
+    figure.suptitle("Probability that the goal (star) is in a cell", x=0.01, ha="left")
     return figure
 
 

@@ -129,7 +129,7 @@ def grid_varibad(
             steps = trials.stream(trajectories)
             belief = policy.beliefs(agent.params, agent.memory, steps)
             learned: Any = decoder.apply(
-                state.decoder, key_latents, belief, method="predictive"
+                state.decoder, key_latents, belief, method="which_pays"
             )
             return {
                 "goal": task.goal,

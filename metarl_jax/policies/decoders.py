@@ -72,10 +72,13 @@ class RewardPerState(nn.Module):
         x = _hidden(self, self.hidden_sizes, latents)
         return nn.Dense(self.num_states, name="logits")(x)
 
-    def predictive(self, key, beliefs, *, num_samples=100):
-        """Returns the probability that each state pays, given beliefs over m.
+    def which_pays(self, key, beliefs, *, num_samples=100):
+        """Returns the probability that a state is the one that pays, if exactly one is.
 
-        E_{m ~ q} p(r > c | m, s'), by samples.
+        E_{m ~ q} softmax(f(m)): of independent states with log-odds f, given that one
+        of them pays. The log-odds themselves are of an entry, not of a state. An agent
+        that stays where it is paid hardly enters any other state, which raises them
+        all by about as much; the softmax is free of that.
 
         Args:
           key: of the samples.
@@ -86,7 +89,7 @@ class RewardPerState(nn.Module):
           `[..., S]`.
         """
         latents = jax.vmap(beliefs.sample)(jax.random.split(key, num_samples))
-        return jnp.mean(nn.sigmoid(self.logits(latents)), axis=0)
+        return jnp.mean(nn.softmax(self.logits(latents)), axis=0)
 
     def __call__(self, latents, steps):
         """Returns the log-likelihoods `[M]` of one trial's rewards."""
