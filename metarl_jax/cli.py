@@ -56,6 +56,25 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """What a run is computed on.
+
+    Attributes:
+      mesh: devices that tasks and seeds are shared out over, such as tasks=4,seeds=2; a
+        CPU is divided into as many. By default one device.
+      coordinator: host:port of the first of several processes that train together, or
+        auto where SLURM, Open MPI, Kubernetes or a TPU pod has started them.
+      num_processes: how many processes train together.
+      process_id: which of them this is, from 0.
+    """
+
+    mesh: str | None = None
+    coordinator: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
     """Evaluate a trained run on held-out tasks and draw its figures again.
 
@@ -175,20 +194,23 @@ def _train(args: list[str]) -> int:
             f"{resumed} is a run of {config['experiment']} and cannot be resumed as "
             f"{name}; the same experiment is required"
         )
+    prog = f"metarl-jax train {name}"
+    mesh = None if wants_help else _take_devices(args, config, prog=prog)
     options = _parse(
-        _training_arguments(load_experiment(name), config),
-        args,
-        prog=f"metarl-jax train {name}",
+        _training_arguments(load_experiment(name), config), args, prog=prog
     )
     experiment_options = dataclasses.asdict(options.experiment)
-    run_options = dataclasses.asdict(options.run)
     experiment = load_experiment(name)(**experiment_options)
 
     from metarl_jax import training
     from metarl_jax.runs import interruption
 
     trained = training.train(
-        experiment, name=name, options=experiment_options, **run_options
+        experiment,
+        name=name,
+        options=experiment_options,
+        mesh=mesh,
+        **dataclasses.asdict(options.run),
     )
     if not trained.finished:
         return _leave(0) if interruption.is_something_abandoned() else 0
@@ -262,18 +284,45 @@ def _list(args: list[str]) -> int:
 def _evaluate_and_draw(experiment: Any, run_dir: Path, **settings: Any) -> int:
     """Evaluates a run, draws its figures and prints the table."""
     from metarl_jax import plotting
-    from metarl_jax.runs import evaluation
+    from metarl_jax.runs import evaluation, processes
 
+    first = processes.is_first()
     try:
-        result = evaluation.evaluate_run(experiment, run_dir, **settings)
+        result = evaluation.evaluate_run(
+            experiment, run_dir, quiet=not first, **settings
+        )
     except KeyboardInterrupt:
         quoted = shlex.quote(str(run_dir))
         _say(f"stopped; the run is saved: metarl-jax evaluate {quoted}")
         _leave(0)
+    if not first:
+        return 0
     figures = plotting.plot_run(run_dir)
     _say(_evaluation_table(result))
     _say(f"{run_dir}: {', '.join(path.name for path in figures)}")
     return 0
+
+
+def _take_devices(
+    args: list[str], config: Mapping[str, Any] | None, *, prog: str
+) -> str | None:
+    """Joins other processes and divides the CPU, as far as the arguments say so.
+
+    Before an experiment is imported: gymnax makes JAX look for devices, once for all.
+
+    Returns:
+      The mesh; that of the run to be resumed, unless another is given.
+    """
+    options, _ = _parse_known(DeviceOptions, args, prog=prog)
+    mesh = options.mesh or (config or {}).get("mesh")
+    if mesh is None and options == DeviceOptions():
+        return None
+    from metarl_jax.runs import devices, processes
+
+    processes.join(options.coordinator, options.num_processes, options.process_id)
+    if mesh is not None:
+        devices.divide_cpu(mesh, num_processes=options.num_processes or 1)
+    return mesh
 
 
 def _training_arguments(factory: Callable, config: Mapping[str, Any] | None) -> type:
@@ -308,6 +357,7 @@ def _training_arguments(factory: Callable, config: Mapping[str, Any] | None) -> 
         [
             ("experiment", experiment, dataclasses.field(default=experiment())),
             ("run", RunOptions, dataclasses.field(default=run)),
+            ("devices", DeviceOptions, dataclasses.field(default=DeviceOptions())),
         ],
         frozen=True,
     )
@@ -346,8 +396,10 @@ def _argument_helps(docstring: str) -> dict[str, str]:
     return helps
 
 
-def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
-    """Parses options with tyro.
+def _parse_known(
+    arguments: type, args: list[str], *, prog: str
+) -> tuple[Any, list[str]]:
+    """Parses options with tyro, and returns with them what it did not know.
 
     Raises:
       ValueError: one sentence, where tyro would print a box and exit.
@@ -355,7 +407,7 @@ def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            parsed, unknown = tyro.cli(
+            return tyro.cli(
                 arguments,
                 args=args,
                 prog=prog,
@@ -366,6 +418,15 @@ def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
         if not exit_.code:
             raise
         raise ValueError(_sentence(output.getvalue(), args, prog)) from None
+
+
+def _parse(arguments: type, args: list[str], *, prog: str) -> Any:
+    """Parses options, all of which must be known.
+
+    Raises:
+      ValueError: one sentence.
+    """
+    parsed, unknown = _parse_known(arguments, args, prog=prog)
     if unknown:
         flags = [arg for arg in unknown if arg.startswith("-")]
         first = (flags or unknown)[0].partition("=")[0]
@@ -459,8 +520,9 @@ examples:
 def _train_overview() -> str:
     options = "\n".join(
         f"  --{name.replace('_', '-'):<18} {text}"
+        for kind in (RunOptions, DeviceOptions)
         for name, text in _argument_helps(
-            (RunOptions.__doc__ or "").replace("Attributes:", "Args:")
+            (kind.__doc__ or "").replace("Attributes:", "Args:")
         ).items()
     )
     return f"""usage: metarl-jax train EXPERIMENT [OPTIONS]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.batching import map_tasks
 from metarl_jax.types import (
     Agent,
     Key,
@@ -177,7 +178,7 @@ def collect_tasks(
     def one_task(key, agent, task):
         return collect(key, tasks, policy, agent, task, num_episodes=num_episodes)[1]
 
-    return jax.vmap(one_task)(jax.random.split(key, num_tasks), agents, task_batch)
+    return map_tasks(one_task)(jax.random.split(key, num_tasks), agents, task_batch)
 
 
 def episode_returns(trajectories: Trajectory) -> jax.Array:

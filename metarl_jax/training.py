@@ -17,7 +17,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from metarl_jax.runs import checkpoints, files, interruption, machine
+from metarl_jax.runs import (
+    checkpoints,
+    devices,
+    files,
+    interruption,
+    machine,
+    processes,
+)
 from metarl_jax.runs.experiment import (
     Evaluation as Evaluation,
 )
@@ -68,13 +75,16 @@ def train(
     output_dir: str | Path | None = None,
     checkpoint_every: int = 50,
     max_skipped: int = 10,
+    mesh: str | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
 ) -> Trained:
     """Meta-trains and records the run in a directory.
 
     SIGINT and SIGTERM end the run after the current step, saved; a second SIGINT ends
-    it at once.
+    it at once. Several processes (`jax.distributed`) train one run together: each calls
+    this with the same arguments, the directory is one that all of them see, the first
+    of them writes in it, and a signal to any of them ends the run in all.
 
     Args:
       experiment: what to train, for `experiment.num_steps` steps in all.
@@ -85,6 +95,8 @@ def train(
       output_dir: a new or empty directory; None for a new one in `runs/`.
       checkpoint_every: steps from one checkpoint to the next; the end is always saved.
       max_skipped: how many updates in a row may be left out for not being finite.
+      mesh: the devices that tasks and seeds are shared out over, such as
+        `"tasks=4,seeds=2"`; None for one device.
       resume: the directory of a run to continue, bit for bit, from its newest whole
         checkpoint.
       quiet: whether to print nothing.
@@ -93,8 +105,9 @@ def train(
       Where the run is and how far it came.
 
     Raises:
-      ValueError: if an argument is out of range, `output_dir` is in use, or `resume`
-        is no run or one that differs from this.
+      ValueError: if an argument is out of range, `output_dir` is in use, `resume` is no
+        run or one that differs from this, or `mesh` does not fit the devices, the
+        seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
     """
     check_positive(
@@ -105,6 +118,7 @@ def train(
     )
     check_seed(seed, num_seeds)
     check_evaluation(experiment.evaluation)
+    placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
         "options": dict(options or {}),
@@ -113,6 +127,7 @@ def train(
         "num_steps": experiment.num_steps,
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
+        "mesh": mesh,
         "versions": machine.versions(),
         "device": machine.device_name(),
     }
@@ -126,9 +141,10 @@ def train(
         _check_same_run(run_dir, config)
     else:
         run_dir = None if output_dir is None else Path(output_dir)
-        files.check_new(run_dir)
+        processes.on_first(lambda: files.check_new(run_dir))
 
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    silent = quiet or not processes.is_first()
+    console = Console(quiet=silent, highlight=False, soft_wrap=True)
     machine.enable_compilation_cache()
     with interruption.stop_on_signal() as stop, contextlib.ExitStack() as stack:
 
@@ -141,7 +157,7 @@ def train(
         if resume is not None:
             manager = open_manager(run_dir)
             template = state_template(experiment.algorithm, num_seeds)
-            restored = checkpoints.restore(manager, template)
+            restored = checkpoints.restore(manager, template, placement.everywhere)
             step = restored.step if restored else 0
             if restored and step >= experiment.num_steps:
                 console.print(
@@ -152,17 +168,25 @@ def train(
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
-            lowered = _lower(experiment.algorithm, seed, num_seeds)
+            lowered = _lower(experiment.algorithm, seed, num_seeds, placement)
             # What can be wrong with the arguments has been found: files may change.
-            if run_dir is None or manager is None:
-                run_dir = files.create(run_dir, name, seed, num_seeds)
-                manager = open_manager(run_dir)
-            else:
+            if manager is not None:
                 checkpoints.discard_after(manager, step)
-                files.truncate_metrics(run_dir, step)
-            files.write_json(run_dir / files.CONFIG, config)
+
+            def write_files():
+                if resume is None:
+                    directory = files.create(run_dir, name, seed, num_seeds)
+                else:
+                    directory = Path(resume)
+                    files.truncate_metrics(directory, step)
+                files.write_json(directory / files.CONFIG, config)
+                return str(directory)
+
+            run_dir = Path(processes.on_first(write_files))
+            manager = manager or open_manager(run_dir)
             compiled = interruption.unless_stopped(
-                stop,
+                # Of several processes none may stay away from the first step.
+                stop if jax.process_count() == 1 else threading.Event(),
                 lambda: (
                     lowered.step.compile(),
                     lowered.init.compile() if restored is None else None,
@@ -177,7 +201,8 @@ def train(
 
         if restored is not None:
             console.print(f"{run_dir} continues after step {step}")
-            state, seconds = restored.state, restored.record["seconds"]
+            state = devices.moved(restored.state, placement.by_seed)
+            seconds = restored.record["seconds"]
             skipped_in_a_row = np.asarray(restored.record["skipped_in_a_row"])
         else:
             if resume is not None:
@@ -185,7 +210,7 @@ def train(
             state, seconds = compiled_init(lowered.key_init), 0.0
             skipped_in_a_row = np.zeros(num_seeds, int)
         recorder = Recorder(
-            run_dir,
+            run_dir if processes.is_first() else None,
             num_seeds=num_seeds,
             max_skipped=max_skipped,
             skipped_in_a_row=skipped_in_a_row,
@@ -203,7 +228,8 @@ def train(
                 "peak_memory_mib": machine.peak_memory_mib(),
                 "skipped_in_a_row": recorder.skipped_in_a_row.tolist(),
             }
-            checkpoints.save(manager, step, state, record)
+            whole = devices.moved(state, placement.everywhere)
+            checkpoints.save(manager, step, whole, record)
 
         step, state = _run_steps(
             lambda step, state: compiled_step(lowered.key_steps, step, state),
@@ -264,13 +290,19 @@ def _run_steps(
     Returns:
       The steps done and the state after them, both recorded and saved.
     """
-    running, done = [], []  # (step, info) and (step, seconds, info)
+    running, done = [], []  # (step, info, stop) and (step, seconds, info)
+    anyone, stopping = processes.agreement(), False
+
+    def wants_to_stop():
+        return stop.is_set() or recorder.given_up is not None
 
     def wait(keep):
+        nonlocal stopping
         while len(running) > keep:
-            number, info = running.pop(0)
+            number, info, agreed = running.pop(0)
             interruption.wait(info)
             done.append((number, time.perf_counter() - origin, info))
+            stopping = stopping or bool(agreed)
 
     def record():
         if done:
@@ -279,10 +311,10 @@ def _run_steps(
             done.clear()
 
     last_record, last_saved = time.perf_counter(), step
-    while step < num_steps and not stop.is_set() and recorder.given_up is None:
+    while step < num_steps and not stopping:
         state, info = run_step(np.int32(step), state)
         step += 1
-        running.append((step, info))
+        running.append((step, info, anyone(wants_to_stop())))
         # One step stays queued behind the one that runs, so that the device never
         # waits for the host; no more, so that a signal is heard.
         wait(keep=1)
@@ -294,6 +326,8 @@ def _run_steps(
         if time.perf_counter() - last_record > 0.2:
             record()
             last_record = time.perf_counter()
+        if jax.process_count() == 1:
+            stopping = wants_to_stop()
     wait(keep=0)
     record()
     if last_saved != step:
@@ -301,12 +335,14 @@ def _run_steps(
     return step, state
 
 
-def _lower(algorithm: MetaAlgorithm, seed: int, num_seeds: int) -> _Lowered:
+def _lower(
+    algorithm: MetaAlgorithm, seed: int, num_seeds: int, placement: devices.Placement
+) -> _Lowered:
     """Traces `init` and one meta-training step, once each, and checks what they make.
 
     Raises:
-      ValueError: if the step changes the state's structure, shapes or dtypes, or its
-        info lacks what training needs.
+      ValueError: if the step changes the state's structure, shapes or dtypes, its info
+        lacks what training needs, or the mesh does not fit the number of tasks.
     """
 
     def init(key):
@@ -317,10 +353,15 @@ def _lower(algorithm: MetaAlgorithm, seed: int, num_seeds: int) -> _Lowered:
 
     if num_seeds > 1:
         init, step = jax.vmap(init), jax.vmap(step, in_axes=(0, None, 0))
-    key_init, key_steps = seed_keys(seed, num_seeds)
-    lowered_init = jax.jit(init).lower(key_init)
-    template = _shapes(lowered_init.out_info)
-    lowered_step = jax.jit(step).lower(key_steps, np.int32(0), template)
+    mesh, by_seed, everywhere = placement
+    keys = devices.moved(seed_keys(seed, num_seeds), by_seed)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        lowered_init = jax.jit(init, out_shardings=by_seed).lower(keys[0])
+        template = _shapes(lowered_init.out_info)
+        state = jax.tree.map(lambda x: x.update(sharding=by_seed), template)
+        lowered_step = jax.jit(step, out_shardings=(by_seed, everywhere)).lower(
+            keys[1], np.int32(0), state
+        )
     new_state, info = _shapes(lowered_step.out_info)
     if new_state != template:
         raise ValueError(
@@ -332,7 +373,7 @@ def _lower(algorithm: MetaAlgorithm, seed: int, num_seeds: int) -> _Lowered:
             raise ValueError(
                 f"the info of algorithm.step must have {field}; got {info}"
             )
-    return _Lowered(lowered_init, lowered_step, template, key_init, key_steps)
+    return _Lowered(lowered_init, lowered_step, template, *keys)
 
 
 def _shapes(tree: Any) -> Any:
@@ -361,7 +402,7 @@ def _check_same_run(run_dir: Path, config: dict[str, Any]) -> None:
                 f"{run_dir} was started with {name} = {before} and cannot be resumed "
                 f"with {now}; the same {name} is required"
             )
-    for what in ("versions", "device"):
+    for what in ("versions", "device", "mesh"):
         if old.get(what) != new[what]:
             warnings.warn(
                 f"{run_dir} was started with other {what}, so that it may not continue "

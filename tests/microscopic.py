@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.batching import mean_over_tasks
 from metarl_jax.training import Evaluation, Experiment, train
 from metarl_jax.types import Agent, MetaAlgorithm
 
@@ -33,6 +34,7 @@ def microscopic(
     dtype: str = "float32",
     work: int = 0,
     skip: tuple[int, ...] = (),
+    num_tasks: int = 1,
     traces: list | None = None,
 ) -> Experiment:
     """A random walk of `size` numbers.
@@ -43,6 +45,7 @@ def microscopic(
       dtype: of the numbers.
       work: multiplications that make a step slower.
       skip: the steps, counted from 0, that claim to be skipped.
+      num_tasks: how many things a step is the mean of.
       traces: grows by one whenever the step is traced.
     """
 
@@ -55,7 +58,9 @@ def microscopic(
         if traces is not None:
             traces.append(1)
         w = state.agent.params["w"]
-        noise = jax.random.normal(key, w.shape, w.dtype)
+        noise = mean_over_tasks(lambda key: jax.random.normal(key, w.shape, w.dtype))(
+            jax.random.split(key, num_tasks)
+        )
         slow = jax.lax.fori_loop(0, work, lambda i, x: jnp.sin(x), jnp.ones(1000))
         w = 0.9 * w + noise + 1e-30 * slow[0].astype(w.dtype)
         skipped = jnp.isin(state.count, jnp.array(skip, int))

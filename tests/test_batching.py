@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from metarl_jax.batching import map_tasks, mean_over_tasks
 
@@ -32,3 +33,13 @@ def test_groups_equal_a_plain_loop(group_size):
 def test_group_size_must_divide_the_number_of_tasks():
     with pytest.raises(ValueError, match="got 4 and 6 tasks"):
         mean_over_tasks(jnp.sum, group_size=4)(jnp.ones((6, 2)))
+
+
+def test_devices_must_divide_the_number_of_tasks():
+    # That they compute what one does takes several devices: `test_devices.py`.
+    mesh = AbstractMesh((4,), ("tasks",))
+    with (
+        jax.sharding.use_abstract_mesh(mesh),
+        pytest.raises(ValueError, match="got 4 devices and 6 tasks"),
+    ):
+        mean_over_tasks(jnp.sum)(jnp.ones((6, 2)))

@@ -72,6 +72,29 @@ def test_what_needs_no_jax_does_not_import_it():
         assert result.stdout.count(f"  {name} ") >= 3
 
 
+def test_a_mesh_divides_the_cpu_before_jax_looks_for_devices():
+    code = (
+        "from metarl_jax import cli, experiments\n"
+        "mesh = cli._take_devices(ARGUMENTS, CONFIG, prog='')\n"
+        "experiments.load_experiment('bandit-maml')\n"
+        "import jax; print(mesh, jax.device_count())"
+    )
+    for arguments, config, answer in [
+        (["--mesh", "tasks=3,seeds=2"], None, "tasks=3,seeds=2 6"),
+        ([], {"mesh": "tasks=2"}, "tasks=2 2"),  # of the run to be resumed
+    ]:
+        result = subprocess.run(
+            [
+                *(sys.executable, "-c"),
+                f"ARGUMENTS, CONFIG = {arguments}, {config}\n{code}",
+            ],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.stdout.split("\n")[0] == answer, result.stderr
+
+
 def test_every_experiment_documents_each_of_its_options():
     for name, summary in experiments.experiment_summaries().items():
         assert summary.endswith(".")
@@ -123,6 +146,15 @@ def test_every_experiment_documents_each_of_its_options():
         ),
         (["train", "point-nav-maml", "--resume", "no"], ["no is not a directory"]),
         (["train", "--resume", "full"], ["full", "config.json"]),
+        (["train", "point-nav-maml", "--mesh", "task=3"], ["mesh", "'task'"]),
+        (
+            ["train", "point-nav-maml", "--mesh", "tasks=64"],
+            ["tasks=64", "64 devices"],
+        ),
+        (
+            ["train", "point-nav-maml", "--process-id", "1"],
+            ["process_id", "coordinator"],
+        ),
         (["evaluate", "no"], ["no is not a directory"]),
         (["evaluate"], ["the directory of a run"]),
         (["evaluate", "--seed", "3"], ["RUN", "required"]),

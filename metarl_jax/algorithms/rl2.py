@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import returns, rollout, surrogates, trials, trust_region
+from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import (
     Agent,
@@ -189,7 +190,7 @@ def rl2(
                 _, value = trials.replay(critic, params["critic"], memory, steps)
             return distribution, value
 
-        return jax.vmap(one_trial)(steps)
+        return map_tasks(one_trial)(steps)
 
     def prepare(params, trajectories):
         """Makes trajectories `[N, E, T, ...]` a batch."""
@@ -272,7 +273,7 @@ def rl2(
                 key, tasks, policy, state.agent, task, num_episodes=num_episodes
             )[1]
 
-        trajectories = jax.vmap(collect)(
+        trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch = prepare(params, trajectories)

@@ -65,7 +65,7 @@ def save(
     Args:
       manager: from `open_manager`; its `wait_until_finished` waits for the save.
       step: meta-training steps done.
-      state: a pytree of arrays.
+      state: a pytree of arrays; on several devices, copies of one another.
       record: JSON to keep beside it.
     """
     arrays = _arrays(state)
@@ -96,12 +96,17 @@ def close(manager: ocp.CheckpointManager) -> None:
         manager.close()
 
 
-def restore(manager: ocp.CheckpointManager, template: State) -> Restored | None:
+def restore(
+    manager: ocp.CheckpointManager,
+    template: State,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Restored | None:
     """Restores the newest checkpoint that is whole.
 
     Args:
       manager: from `open_manager`.
       template: the state's structure, shapes and dtypes, as `jax.eval_shape` gives.
+      sharding: where to, a copy on every device; None for the default device.
 
     Returns:
       The checkpoint, or None where nothing was ever saved. Each damaged one that was
@@ -133,7 +138,7 @@ def restore(manager: ocp.CheckpointManager, template: State) -> Restored | None:
                 arrays = manager.restore(
                     step,
                     args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(_abstract(template))
+                        state=ocp.args.StandardRestore(_abstract(template, sharding))
                     ),
                 )["state"]
             if _checksum(arrays) != record["sha256"]:
@@ -189,8 +194,11 @@ def _arrays(state: State) -> dict[str, Any]:
     }
 
 
-def _abstract(template: State) -> dict[str, jax.ShapeDtypeStruct]:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+def _abstract(
+    template: State, sharding: jax.sharding.Sharding | None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return {
         number: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         for number, leaf in _arrays(template).items()

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from metarl_jax import evaluation, rollout
-from metarl_jax.runs import checkpoints, files, interruption, machine
+from metarl_jax.runs import checkpoints, files, interruption, machine, processes
 from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
@@ -46,6 +46,7 @@ def evaluate_run(
     seeds, evaluated with the same `seed`, meet the same tasks, whatever the method.
     Writes `evaluation.json` and, where the experiment has goals or beliefs to draw,
     `paths.json` or `goal_beliefs.json`.
+    On one device: of several processes each measures the same, and the first writes.
 
     Args:
       experiment: what was trained.
@@ -122,6 +123,8 @@ def evaluate_run(
         "device": machine.device_name(),
     }
     result = files.jsonable(result)
+    if not processes.is_first():
+        return result
     files.write_json(run_dir / files.EVALUATION, result)
     if paths is not None:
         files.write_json(run_dir / files.PATHS, _drawing(*paths))

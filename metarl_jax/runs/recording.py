@@ -1,6 +1,7 @@
 """What a run writes of every meta-training step."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,26 @@ class Recorder:
 
     def __init__(
         self,
-        run_dir: Path,
+        run_dir: Path | None,
         *,
         num_seeds: int,
         max_skipped: int,
         skipped_in_a_row: np.ndarray,
         purge_step: int | None,
     ):
-        """Opens the files; `purge_step` is the first step to be written again."""
+        """Opens the files in `run_dir`; None to count and write nothing.
+
+        `purge_step` is the first step to be written again.
+        """
         self._num_seeds = num_seeds
         self._max_skipped = max_skipped
-        self._metrics = (run_dir / files.METRICS).open("a", encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(str(run_dir), purge_step=purge_step)
+        path = Path(os.devnull) if run_dir is None else run_dir / files.METRICS
+        self._metrics = path.open("a", encoding="utf-8")
+        self._events = tensorboardX.SummaryWriter(
+            None if run_dir is None else str(run_dir),
+            purge_step=purge_step,
+            write_to_disk=run_dir is not None,
+        )
         self.skipped_in_a_row = skipped_in_a_row  # [S]
         self.given_up: tuple[int, int] | None = None  # which seed, at which step
         self.seconds = 0.0  # of training, at the last step written

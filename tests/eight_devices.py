@@ -1,0 +1,110 @@
+"""One step of every algorithm on one device and on eight, printed as a line of JSON.
+
+Run in a process of its own, as JAX looks for devices once:
+
+    JAX_NUM_CPU_DEVICES=8 python eight_devices.py [ALGORITHM …]
+"""
+
+import importlib
+import json
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import metarl_jax
+from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.trust_region import TrustRegion
+
+NUM_DEVICES, NUM_TASKS = 8, 16
+TASKS = point_navigation(horizon=4)
+POLICY = mlp_policy(TASKS, hidden_sizes=(8,))
+# Many iterations of a conjugate gradient make much of a rounding error.
+REGION = TrustRegion(num_cg_iterations=2, damping=1.0)
+ASCENT = {"outer_optimizer": optax.sgd(1.0)}
+SETTINGS = {
+    **dict.fromkeys(("anil", "cavia", "emaml", "meta_sgd", "promp", "es_maml"), ASCENT),
+    "maml": {"outer_optimizer": REGION},
+}
+
+
+def error(a, b):
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-3))
+
+
+def compare(name, mesh):
+    module = importlib.import_module(f"metarl_jax.algorithms.{name}")
+    algorithm = getattr(module, name)(
+        TASKS, POLICY, num_tasks=NUM_TASKS, num_episodes=2, **SETTINGS.get(name, {})
+    )
+    # Compiling is most of what this costs.
+    jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    key = jax.random.key(0)
+    state = jit(algorithm.init)(key)
+    one = jit(algorithm.step).lower(key, state).compile()
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    copies = jax.jit(lambda x: x, out_shardings=everywhere)((key, state))
+    with jax.set_mesh(mesh):
+        eight = jit(algorithm.step, out_shardings=everywhere).lower(*copies).compile()
+    errors = jax.tree.map(error, one(key, state), eight(*copies))
+    return {
+        "error": max(jax.tree.leaves(errors)),
+        "flops": [program.cost_analysis()["flops"] for program in (one, eight)],
+    }
+
+
+def batched(mesh):
+    """Largest error of groups of tasks on the mesh, and what is sent for them.
+
+    Nested and differentiated too.
+    """
+    keys, x = jax.random.split(jax.random.key(0), 48), jnp.arange(96.0).reshape(48, 2)
+    scale = jnp.array([2.0, 3.0])
+
+    def function(key, x):
+        start = jnp.zeros(2)  # the same on every device, where x is not
+        body = lambda carry, _: (carry + jnp.sin(scale * x), None)  # noqa: E731
+        return jax.lax.scan(body, start, length=3)[0] * jax.random.normal(key)
+
+    def everything(group_size):
+        groups = {"group_size": group_size}
+        inner = map_tasks(lambda x: mean_over_tasks(jnp.sin, **groups)(x * jnp.ones(6)))
+        gradient = jax.grad(
+            lambda y: jnp.sum(map_tasks(lambda x: x * y**2, **groups)(x))
+        )
+        return (
+            map_tasks(function, **groups)(keys, x),
+            mean_over_tasks(function, **groups)(keys, x),
+            inner(x[:, 0]),
+            gradient(scale),
+        )
+
+    loop = np.stack([function(key, row) for key, row in zip(keys, x, strict=True)])
+    truth = loop, loop.mean(0), np.sin(x[:, 0]), 2 * scale * x.sum(0)
+    found = {}
+    with jax.set_mesh(mesh):
+        for group_size in (None, 1, 2, 6, 48):
+            program = jax.jit(partial(everything, group_size)).lower().compile()
+            sent = re.findall(r" (all-[a-z]+|collective-[a-z]+)\(", program.as_text())
+            found[str(group_size)] = {
+                "error": max(map(error, truth, program())),
+                "sent": sorted(set(sent)),
+            }
+    return found
+
+
+if __name__ == "__main__":
+    mesh = jax.make_mesh((NUM_DEVICES,), ("tasks",), axis_types=(AxisType.Auto,))
+    folder = Path(metarl_jax.__file__).parent / "algorithms"
+    names = sorted({path.stem for path in folder.glob("*.py")} - {"__init__"})
+    found = {name: compare(name, mesh) for name in sys.argv[1:] or names}
+    print(json.dumps({"groups": batched(mesh), "algorithms": found}))

@@ -1,0 +1,215 @@
+"""Several devices and several processes: the numbers of one, and the work divided."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from microscopic import microscopic
+from test_training import assert_same_state, leaves, metrics, steps_saved
+
+from metarl_jax.runs import checkpoints, devices, files, processes
+from metarl_jax.runs.experiment import state_template
+from metarl_jax.training import train
+
+TESTS = Path(__file__).parent
+
+
+def start(script, *args, num_devices):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS.parent),
+        "JAX_NUM_CPU_DEVICES": str(num_devices),
+    }
+    return subprocess.Popen(
+        [sys.executable, str(TESTS / script), *map(str, args)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process):
+    """Waits for a process that is to end well, and returns what it printed."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+@pytest.fixture(scope="module")
+def eight():
+    return json.loads(end(start("eight_devices.py", num_devices=8)).splitlines()[-1])
+
+
+def test_groups_on_eight_devices_equal_a_plain_loop(eight):
+    assert len(eight["groups"]) == 5
+    for found in eight["groups"].values():
+        assert found["error"] < 1e-6
+        assert found["sent"] == ["all-reduce"]  # the means and the gradient alone
+
+
+def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
+    algorithms = eight["algorithms"]
+    assert {"maml", "promp", "rl2", "reptile", "es_maml"} <= set(algorithms)
+    for name, found in algorithms.items():
+        one, each = found["flops"]
+        # RL² and pretraining shuffle, which every device does for all.
+        assert 1 / 8 < each / one < (1 / 5 if name != "pretraining" else 1 / 2), name
+        assert found["error"] < 1e-4, name
+
+
+@pytest.mark.parametrize(
+    ("mesh", "message"),
+    [
+        ("task=2", r"axes tasks and seeds .*'task' in 'task=2'"),
+        ("tasks=2,tasks=2", "once at most"),
+        ("tasks", "tasks of the mesh must be .* at least 1; got ''"),
+        ("seeds=0", "seeds of the mesh must be .* at least 1; got '0'"),
+        ("tasks=4,seeds=3", "seeds of the mesh must divide num_seeds; got 3 and 4"),
+        ("tasks=64,seeds=2", "needs 128 devices; there are .*JAX_NUM_CPU_DEVICES=128"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(mesh, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train(
+            microscopic(),
+            name="microscopic",
+            num_seeds=4,
+            mesh=mesh,
+            output_dir=tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 2, None), "num_processes needs a coordinator; got 2"),
+        (("here:1", None, 0), "here:1 needs num_processes"),
+        (("here", 2, 0), "host:port or auto; got 'here'"),
+        (("here:1", 2, 2), "process_id must be .* below num_processes; got 2 of 2"),
+        (("here:1", 0, 0), "num_processes must be at least 1; got 0"),
+    ],
+)
+def test_a_process_that_does_not_know_its_place_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        processes.join(*arguments)
+
+
+def test_one_process_asks_itself():
+    assert processes.on_first(lambda: "value") == "value"
+    assert [processes.agreement()(wish) for wish in (True, False)] == [True, False]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_stopped_killed_and_resumed_are_one_run(tmp_path):
+    mesh, num_seeds = "tasks=2,seeds=2", 2
+    options = {"num_tasks": 4, "size": 1000, "work": 200}
+    settings = {"num_seeds": num_seeds, "mesh": mesh, "checkpoint_every": 7}
+    path = tmp_path / "run"
+
+    def together(num_steps, **where):
+        port = free_port()
+        arguments = [json.dumps({**settings, **where})]
+        arguments += [json.dumps({**options, "num_steps": num_steps}), port]
+        return [
+            start("one_of_several.py", *arguments, i, 2, num_devices=2)
+            for i in range(2)
+        ]
+
+    def wait_for_a_checkpoint(after, members):
+        while all(member.poll() is None for member in members):
+            if (path / "checkpoints").exists():
+                names = os.listdir(path / "checkpoints")
+                steps = [int(name) for name in names if name.isdigit()]
+                if steps and max(steps) > after:
+                    return
+            time.sleep(0.05)
+        pytest.fail("\n".join(member.communicate()[1] for member in members))
+
+    # A signal to the second stops both, after the same step.
+    members = together(100_000, output_dir=str(path))
+    wait_for_a_checkpoint(0, members)
+    members[1].send_signal(signal.SIGTERM)
+    outputs = [end(member) for member in members]
+    stopped = steps_saved(path)[-1]
+    assert [output.split()[-2:] for output in outputs] == [["after", str(stopped)]] * 2
+    assert "continue with" in outputs[0]
+    assert "continue with" not in outputs[1]  # the first speaks for both
+    assert len(metrics(path)) == stopped
+
+    members = together(100_000, resume=str(path))
+    wait_for_a_checkpoint(stopped, members)
+    for member in members:
+        member.kill()
+        member.communicate()
+    num_steps = max(steps_saved(path)) + 5
+    for member in together(num_steps, resume=str(path)):
+        assert f"finished after {num_steps}" in end(member)
+
+    # One process with the same mesh gives the same bits, one device nearly so.
+    whole = tmp_path / "whole"
+    alone = [json.dumps({**settings, "output_dir": str(whole)})]
+    alone += [json.dumps({**options, "num_steps": num_steps})]
+    end(start("one_of_several.py", *alone, num_devices=4))
+    assert metrics(path) == metrics(whole)
+    experiment = microscopic(num_steps=num_steps, **options)
+    states = []
+    for run_dir in (path, whole):
+        manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS, read_only=True)
+        template = state_template(experiment.algorithm, num_seeds)
+        states.append(checkpoints.restore(manager, template).state)
+        checkpoints.close(manager)
+    assert_same_state(*states)
+    here = train(
+        experiment,
+        name="microscopic",
+        num_seeds=num_seeds,
+        output_dir=tmp_path / "here",
+        quiet=True,
+    )
+    for a, b in zip(leaves(states[0]), leaves(here.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+    # What two processes have saved, one device can read.
+    with pytest.warns(UserWarning, match="was started with other") as warned:
+        more = train(
+            microscopic(num_steps=num_steps + 1, **options),
+            name="microscopic",
+            num_seeds=num_seeds,
+            resume=path,
+            quiet=True,
+        )
+    assert more.step == num_steps + 1
+    assert len(warned) == 2  # other devices, another mesh
+
+
+def test_a_mesh_of_one_device_is_a_mesh(tmp_path):
+    trained = [
+        train(
+            microscopic(num_steps=3, num_tasks=2),
+            name="microscopic",
+            mesh=mesh,
+            output_dir=tmp_path / str(mesh),
+            quiet=True,
+        )
+        for mesh in (None, "tasks=1")
+    ]
+    assert_same_state(*[t.state for t in trained])
+    assert devices.place("seeds=1", num_seeds=3).by_seed.is_fully_replicated
+    config = files.read_config(trained[1].run_dir)
+    assert config["mesh"] == "tasks=1"
+    assert len(jax.tree.leaves(trained[1].state)[0].sharding.device_set) == 1
