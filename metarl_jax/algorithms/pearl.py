@@ -107,6 +107,7 @@ def pearl(
     num_updates: int = 100,
     batch_size: int = 256,
     context_size: int = 100,
+    consecutive_fraction: float | jax.Array = 0.0,
     capacity: int = 10_000,
     recent_capacity: int = 1000,
     latent_size: int = 5,
@@ -139,6 +140,9 @@ def pearl(
       num_updates: U. The authors make 2000 after about 5000 steps of acting.
       batch_size: B.
       context_size: L.
+      consecutive_fraction: how many of the contexts are consecutive steps, as a trial
+        gives them, n of them with n uniform in 1…L; the others, with the authors all,
+        are L steps drawn with replacement.
       capacity: steps of each task that the replay buffer holds.
       recent_capacity: how many of the last of them contexts are made of.
       latent_size: C, how long z is.
@@ -162,9 +166,9 @@ def pearl(
 
     Raises:
       ValueError: if a count is below 1, N > M, a buffer has no room for the episodes
-        that are added at once, `temperature` is not above 0, γ or `target_rate` is not
-        in [0, 1], an observation is not a vector, or the policy has memory, does not
-        fit the action space or is not squashed into it.
+        that are added at once, `temperature` is not above 0, a fraction, γ or
+        `target_rate` is not in [0, 1], an observation is not a vector, or the policy
+        has memory, does not fit the action space or is not squashed into it.
     """
     num_steps = max(num_episodes, num_initial_episodes) * tasks.horizon
     check_positive(
@@ -177,7 +181,11 @@ def pearl(
         context_size=context_size,
         latent_size=latent_size,
     )
-    check_fraction(discount=discount, target_rate=target_rate)
+    check_fraction(
+        consecutive_fraction=consecutive_fraction,
+        discount=discount,
+        target_rate=target_rate,
+    )
     if isinstance(temperature, float | int):
         check_above_zero(temperature=temperature)
     if num_tasks > num_train_tasks:
@@ -300,6 +308,24 @@ def pearl(
         rest = params.pop("critic"), params.pop("log_temperature")
         return PEARLState(Agent(params, belief), *rest, *learned[1:], *experience)
 
+    def contexts(key, recent, task):
+        """Draws what may have been seen of tasks `[N]`: steps `[N, L, ...]`, a mask.
+
+        Steps from here and there nearly always hold some of the reward that was ever
+        met. From consecutive ones is learned what to believe while it is not.
+        """
+        key_kind, key_sample, key_window = jax.random.split(key, 3)
+        sampled = replay_buffer.sample(key_sample, recent, task, size=context_size)
+        consecutive, mask = replay_buffer.window(
+            key_window, recent, task, size=context_size
+        )
+        as_trial = jax.random.bernoulli(key_kind, consecutive_fraction, task.shape)
+        return jax.tree.map(
+            lambda x, y: jax.vmap(jnp.where)(as_trial, x, y),
+            (consecutive, mask),
+            (sampled, jnp.ones_like(mask)),
+        )
+
     def loss(params, target_critic, key, steps, context):
         """The loss in one task, of steps `[B, ...]` and a context `[L, ...]`."""
         key_z, key_critic, key_actor = jax.random.split(key, 3)
@@ -352,8 +378,7 @@ def pearl(
             key_tasks, key_steps, key_context, key_loss = jax.random.split(key, 4)
             task = jax.random.randint(key_tasks, (num_tasks,), 0, num_train_tasks)
             steps = replay_buffer.sample(key_steps, replay, task, size=batch_size)
-            seen = replay_buffer.sample(key_context, recent, task, size=context_size)
-            context = seen, jnp.ones((num_tasks, context_size), bool)
+            context = contexts(key_context, recent, task)
 
             def mean_loss(params):
                 one_task = partial(loss, params, learned.target_critic)
