@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from jax.flatten_util import ravel_pytree
 from test_training import assert_same_state
 
 from metarl_jax import evaluation, replay_buffer, soft_actor_critic
@@ -488,7 +489,7 @@ def test_the_encoder_learns_from_the_critic_and_the_divergence_alone():
     np.testing.assert_array_equal(skipped, [False] * 4 + [True])
 
     def row(tree, i):
-        return jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x[i], tree))[0]
+        return ravel_pytree(jax.tree.map(lambda x: x[i], tree))[0]
 
     encoder, actor = (partial(row, agents[k]) for k in ("encoder", "actor"))
     assert np.linalg.norm(encoder(0)) > 1e-4

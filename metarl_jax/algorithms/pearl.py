@@ -15,9 +15,10 @@ is to infer: z is drawn from the belief at the start of an episode and acted by 
 its end, and the belief is updated by what happened then.
 
 Different from the authors' code: the prior is one of the factors, so that an empty
-context is no exception; two Q functions have target copies and there is no V
-(`metarl_jax.soft_actor_critic`); and the first experience is that of random actions
-kept up for some steps, as a sparse reward is not met by others.
+context is no exception; the encoder sees the next observation too, as in the paper;
+two Q functions have target copies and there is no V (`metarl_jax.soft_actor_critic`);
+and the first experience is that of random actions which are kept up for some steps, as
+others do not meet a sparse reward.
 """
 
 from collections.abc import Callable, Sequence
@@ -104,7 +105,7 @@ def pearl(
     num_episodes: int = 3,
     num_train_tasks: int = 100,
     num_initial_episodes: int = 10,
-    num_updates: int = 100,
+    num_updates: int = 20,
     batch_size: int = 256,
     context_size: int = 100,
     consecutive_fraction: float | jax.Array = 0.0,
@@ -170,7 +171,6 @@ def pearl(
         `target_rate` is not in [0, 1], an observation is not a vector, or the policy
         has memory, does not fit the action space or is not squashed into it.
     """
-    num_steps = max(num_episodes, num_initial_episodes) * tasks.horizon
     check_positive(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
@@ -179,6 +179,8 @@ def pearl(
         num_updates=num_updates,
         batch_size=batch_size,
         context_size=context_size,
+        capacity=capacity,
+        recent_capacity=recent_capacity,
         latent_size=latent_size,
     )
     check_fraction(
@@ -193,6 +195,7 @@ def pearl(
             f"num_tasks must be at most num_train_tasks; got {num_tasks} and "
             f"{num_train_tasks}"
         )
+    num_steps = max(num_episodes, num_initial_episodes) * tasks.horizon
     for name, size in (("capacity", capacity), ("recent_capacity", recent_capacity)):
         if size < num_steps:
             raise ValueError(
@@ -202,7 +205,7 @@ def pearl(
     num_actions = _check_actor(tasks, policy, latent_size)
     actor, policy = policy, LatentPolicy(policy, latent_size)
     critic = TwinCritic(MLP(num_actions or 1, hidden_sizes), num_actions)
-    encoder = MLP(2 * latent_size, encoder_hidden_sizes)
+    encoder: Any = MLP(2 * latent_size, encoder_hidden_sizes)
     optimizer = optax.adam(3e-4) if optimizer is None else optimizer
 
     def features(steps):
@@ -389,7 +392,7 @@ def pearl(
             updates, optimizer_state = optimizer.update(
                 gradient, learned.optimizer_state, learned.params
             )
-            params = optax.apply_updates(learned.params, updates)
+            params: Any = optax.apply_updates(learned.params, updates)
             target_critic = optax.incremental_update(
                 params["critic"], learned.target_critic, target_rate
             )
@@ -405,7 +408,7 @@ def pearl(
         learned, terms = jax.lax.scan(
             update, before, jax.random.split(key_updates, num_updates)
         )
-        terms = jax.tree.map(jnp.mean, terms)
+        terms: Any = jax.tree.map(jnp.mean, terms)
         finite = jnp.isfinite(terms[-1])
         learned = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), learned, before
@@ -413,7 +416,7 @@ def pearl(
         returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         return (
             pack(state.agent.memory, learned, state.tasks, replay, recent),
-            PEARLInfo(returns[0], returns[-1], returns, *terms, ~finite),
+            PEARLInfo(returns[0], returns[-1], returns, *terms, skipped=~finite),
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

@@ -1,5 +1,7 @@
 """PEARL on the sparse half-circle of Rakelly et al. 2019 (arXiv 1903.08254)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
@@ -71,10 +73,11 @@ def half_circle_pearl(
       num_adaptation_steps: how often it infers.
     """
     tasks = sparse_point_navigation(horizon=horizon)
+    env: Any = tasks.env
 
     def sparse_reward(task, trajectory):
         distance = jnp.linalg.norm(trajectory.next_obs - task.goal, axis=-1)
-        return tasks.env.reward(distance, task.replace(dense=False))
+        return env.reward(distance, task.replace(dense=False))
 
     algorithm = pearl(
         tasks,
