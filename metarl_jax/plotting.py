@@ -311,10 +311,10 @@ def beliefs(recorded: Mapping[str, Any]) -> Figure:
     directions = np.linalg.svd(mean.reshape(-1, mean.shape[-1]))[2][:2]
     mean = mean @ directions.T
     angles = np.arctan2(goals[:, 1], goals[:, 0])
-    colours = colormaps["hsv"](0.8 * (angles - angles.min()) / (np.ptp(angles) or 1))
+    colours = colormaps["turbo"]((angles - angles.min()) / (np.ptp(angles) or 1))
 
     figure = Figure(
-        figsize=(1.7 * num_rounds + 2.4, 1.35 * len(tasks) + 1), layout="constrained"
+        figsize=(1.7 * num_rounds + 2.4, 1.3 * len(tasks) + 1), layout="constrained"
     )
     all_axes = figure.subplots(
         len(tasks),

@@ -95,3 +95,29 @@ def sample(key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int) -> Any
     held = buffer.size[task][:, None]
     slot = jax.random.randint(key, (task.shape[0], size), 0, held)
     return jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
+
+
+def window(
+    key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int
+) -> tuple[Any, jax.Array]:
+    """Draws consecutive steps of some tasks, as many as a uniform number in 1…B.
+
+    Args:
+      key: consumed.
+      buffer: the buffer; it must hold a step of each of these tasks.
+      task: `[N]` which; the same one may be there twice.
+      size: B, the most steps of each.
+
+    Returns:
+      Steps, leaves `[N, B, ...]`, and which of them count, `[N, B]`.
+    """
+    key_length, key_start = jax.random.split(key)
+    capacity = jax.tree.leaves(buffer.steps)[0].shape[1]
+    held, shape = buffer.size[task][:, None], (task.shape[0], 1)
+    length = jax.random.randint(key_length, shape, 1, jnp.minimum(held, size) + 1)
+    start = jax.random.randint(key_start, shape, 0, held - length + 1)
+    oldest = buffer.cursor[task][:, None] - held
+    number = jnp.arange(size)
+    slot = (oldest + start + number) % capacity
+    steps = jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
+    return steps, number < length

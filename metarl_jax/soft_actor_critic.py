@@ -62,7 +62,7 @@ class TwinCritic(NamedTuple):
     ) -> list[jax.Array]:
         """Returns Q₁ and Q₂ of actions `[...]`; for None of every one, `[..., A]`."""
         if self.num_actions is None:
-            x = jnp.concatenate([obs, action], axis=-1)
+            x = jnp.concatenate([obs, action], axis=-1)  # pyright: ignore
             return [self.network.apply(one, x)[..., 0] for one in params]
         values = [self.network.apply(one, obs) for one in params]
         if action is None:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from jax.flatten_util import ravel_pytree
 from test_training import assert_same_state
 
 from metarl_jax import evaluation, replay_buffer, soft_actor_critic
@@ -115,6 +116,35 @@ def test_sampling_is_uniform_over_what_is_there():
         np.testing.assert_array_equal(found, held)
         assert scipy.stats.chisquare(counts).pvalue > 1e-3
     assert np.mean(drawn[0] == drawn[2]) < 0.5
+
+
+def test_windows_are_consecutive_and_reach_all_that_is_there():
+    """Task 0 has gone round its ring, task 1 has not; values count the steps."""
+    step = jnp.zeros((), jnp.int32)
+    buffer = replay_buffer.empty(step, num_tasks=2, capacity=7)
+    for start in (0, 5):
+        values = np.arange(start, start + 5, dtype=np.int32)[None]
+        buffer = replay_buffer.add(buffer, np.array([0]), values, values >= 0)
+    values = np.arange(3, dtype=np.int32)[None]
+    buffer = replay_buffer.add(buffer, np.array([1]), values, values >= 0)
+    task = np.tile([0, 1], 2000)
+    steps, mask = jax.tree.map(
+        np.asarray, replay_buffer.window(jax.random.key(0), buffer, task, size=4)
+    )
+    for held, rows in ((np.arange(3, 10), 0), (np.arange(3), 1)):
+        windows = {
+            tuple(row[valid])
+            for row, valid in zip(steps[rows::2], mask[rows::2], strict=True)
+        }
+        longest = min(4, len(held))
+        assert windows == {
+            tuple(held[i : i + n])
+            for n in range(1, longest + 1)
+            for i in range(len(held) - n + 1)
+        }
+        counts = np.bincount(mask[rows::2].sum(axis=1))[1:]
+        assert scipy.stats.chisquare(counts).pvalue > 1e-3
+        assert len(counts) == longest
 
 
 def test_random_actions_are_kept_up_as_long_as_they_should_be():
@@ -333,6 +363,7 @@ def build(kind, **kwargs):
         "num_updates": 2,
         "batch_size": 4,
         "context_size": 5,
+        "consecutive_fraction": 0.5,
         "capacity": 11,
         "recent_capacity": 9,
         "latent_size": 2,
@@ -458,7 +489,7 @@ def test_the_encoder_learns_from_the_critic_and_the_divergence_alone():
     np.testing.assert_array_equal(skipped, [False] * 4 + [True])
 
     def row(tree, i):
-        return jax.flatten_util.ravel_pytree(jax.tree.map(lambda x: x[i], tree))[0]
+        return ravel_pytree(jax.tree.map(lambda x: x[i], tree))[0]
 
     encoder, actor = (partial(row, agents[k]) for k in ("encoder", "actor"))
     assert np.linalg.norm(encoder(0)) > 1e-4
@@ -499,6 +530,7 @@ def test_twice_n_steps_are_n_and_n_again_with_the_buffers(tmp_path):
         ({"recent_capacity": 8}, "recent_capacity must be at least the 9 .* got 8"),
         ({"temperature": 0.0}, "temperature must be above 0; got 0.0"),
         ({"target_rate": 1.5}, "target_rate must be between 0 and 1; got 1.5"),
+        ({"consecutive_fraction": 2.0}, "consecutive_fraction must be between 0 and 1"),
         ({"discount": -0.1}, "discount must be between 0 and 1; got -0.1"),
     ],
 )

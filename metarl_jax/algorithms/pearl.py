@@ -15,9 +15,10 @@ is to infer: z is drawn from the belief at the start of an episode and acted by 
 its end, and the belief is updated by what happened then.
 
 Different from the authors' code: the prior is one of the factors, so that an empty
-context is no exception; two Q functions have target copies and there is no V
-(`metarl_jax.soft_actor_critic`); and the first experience is that of random actions
-kept up for some steps, as a sparse reward is not met by others.
+context is no exception; the encoder sees the next observation too, as in the paper;
+two Q functions have target copies and there is no V (`metarl_jax.soft_actor_critic`);
+and the first experience is that of random actions which are kept up for some steps, as
+others do not meet a sparse reward.
 """
 
 from collections.abc import Callable, Sequence
@@ -104,9 +105,10 @@ def pearl(
     num_episodes: int = 3,
     num_train_tasks: int = 100,
     num_initial_episodes: int = 10,
-    num_updates: int = 100,
+    num_updates: int = 20,
     batch_size: int = 256,
     context_size: int = 100,
+    consecutive_fraction: float | jax.Array = 0.0,
     capacity: int = 10_000,
     recent_capacity: int = 1000,
     latent_size: int = 5,
@@ -139,6 +141,9 @@ def pearl(
       num_updates: U. The authors make 2000 after about 5000 steps of acting.
       batch_size: B.
       context_size: L.
+      consecutive_fraction: how many of the contexts are consecutive steps, as a trial
+        gives them, n of them with n uniform in 1…L; the others, with the authors all,
+        are L steps drawn with replacement.
       capacity: steps of each task that the replay buffer holds.
       recent_capacity: how many of the last of them contexts are made of.
       latent_size: C, how long z is.
@@ -162,11 +167,10 @@ def pearl(
 
     Raises:
       ValueError: if a count is below 1, N > M, a buffer has no room for the episodes
-        that are added at once, `temperature` is not above 0, γ or `target_rate` is not
-        in [0, 1], an observation is not a vector, or the policy has memory, does not
-        fit the action space or is not squashed into it.
+        that are added at once, `temperature` is not above 0, a fraction, γ or
+        `target_rate` is not in [0, 1], an observation is not a vector, or the policy
+        has memory, does not fit the action space or is not squashed into it.
     """
-    num_steps = max(num_episodes, num_initial_episodes) * tasks.horizon
     check_positive(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
@@ -175,9 +179,15 @@ def pearl(
         num_updates=num_updates,
         batch_size=batch_size,
         context_size=context_size,
+        capacity=capacity,
+        recent_capacity=recent_capacity,
         latent_size=latent_size,
     )
-    check_fraction(discount=discount, target_rate=target_rate)
+    check_fraction(
+        consecutive_fraction=consecutive_fraction,
+        discount=discount,
+        target_rate=target_rate,
+    )
     if isinstance(temperature, float | int):
         check_above_zero(temperature=temperature)
     if num_tasks > num_train_tasks:
@@ -185,6 +195,7 @@ def pearl(
             f"num_tasks must be at most num_train_tasks; got {num_tasks} and "
             f"{num_train_tasks}"
         )
+    num_steps = max(num_episodes, num_initial_episodes) * tasks.horizon
     for name, size in (("capacity", capacity), ("recent_capacity", recent_capacity)):
         if size < num_steps:
             raise ValueError(
@@ -194,7 +205,7 @@ def pearl(
     num_actions = _check_actor(tasks, policy, latent_size)
     actor, policy = policy, LatentPolicy(policy, latent_size)
     critic = TwinCritic(MLP(num_actions or 1, hidden_sizes), num_actions)
-    encoder = MLP(2 * latent_size, encoder_hidden_sizes)
+    encoder: Any = MLP(2 * latent_size, encoder_hidden_sizes)
     optimizer = optax.adam(3e-4) if optimizer is None else optimizer
 
     def features(steps):
@@ -300,6 +311,24 @@ def pearl(
         rest = params.pop("critic"), params.pop("log_temperature")
         return PEARLState(Agent(params, belief), *rest, *learned[1:], *experience)
 
+    def contexts(key, recent, task):
+        """Draws what may have been seen of tasks `[N]`: steps `[N, L, ...]`, a mask.
+
+        Steps from here and there nearly always hold some of the reward that was ever
+        met. From consecutive ones is learned what to believe while it is not.
+        """
+        key_kind, key_sample, key_window = jax.random.split(key, 3)
+        sampled = replay_buffer.sample(key_sample, recent, task, size=context_size)
+        consecutive, mask = replay_buffer.window(
+            key_window, recent, task, size=context_size
+        )
+        as_trial = jax.random.bernoulli(key_kind, consecutive_fraction, task.shape)
+        return jax.tree.map(
+            lambda x, y: jax.vmap(jnp.where)(as_trial, x, y),
+            (consecutive, mask),
+            (sampled, jnp.ones_like(mask)),
+        )
+
     def loss(params, target_critic, key, steps, context):
         """The loss in one task, of steps `[B, ...]` and a context `[L, ...]`."""
         key_z, key_critic, key_actor = jax.random.split(key, 3)
@@ -352,8 +381,7 @@ def pearl(
             key_tasks, key_steps, key_context, key_loss = jax.random.split(key, 4)
             task = jax.random.randint(key_tasks, (num_tasks,), 0, num_train_tasks)
             steps = replay_buffer.sample(key_steps, replay, task, size=batch_size)
-            seen = replay_buffer.sample(key_context, recent, task, size=context_size)
-            context = seen, jnp.ones((num_tasks, context_size), bool)
+            context = contexts(key_context, recent, task)
 
             def mean_loss(params):
                 one_task = partial(loss, params, learned.target_critic)
@@ -364,7 +392,7 @@ def pearl(
             updates, optimizer_state = optimizer.update(
                 gradient, learned.optimizer_state, learned.params
             )
-            params = optax.apply_updates(learned.params, updates)
+            params: Any = optax.apply_updates(learned.params, updates)
             target_critic = optax.incremental_update(
                 params["critic"], learned.target_critic, target_rate
             )
@@ -380,7 +408,7 @@ def pearl(
         learned, terms = jax.lax.scan(
             update, before, jax.random.split(key_updates, num_updates)
         )
-        terms = jax.tree.map(jnp.mean, terms)
+        terms: Any = jax.tree.map(jnp.mean, terms)
         finite = jnp.isfinite(terms[-1])
         learned = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), learned, before
@@ -388,7 +416,7 @@ def pearl(
         returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         return (
             pack(state.agent.memory, learned, state.tasks, replay, recent),
-            PEARLInfo(returns[0], returns[-1], returns, *terms, ~finite),
+            PEARLInfo(returns[0], returns[-1], returns, *terms, skipped=~finite),
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

@@ -1,5 +1,7 @@
 """PEARL on the sparse half-circle of Rakelly et al. 2019 (arXiv 1903.08254)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 
@@ -12,22 +14,24 @@ from metarl_jax.training import Evaluation, Experiment
 def half_circle_pearl(
     *,
     num_tasks: int = 16,
-    num_episodes: int = 10,
+    num_episodes: int = 5,
     horizon: int = 20,
     num_train_tasks: int = 80,
     num_initial_episodes: int = 50,
     num_updates: int = 200,
     batch_size: int = 64,
     context_size: int = 128,
+    consecutive_fraction: float = 0.3,
     capacity: int = 5000,
     recent_capacity: int = 1000,
     latent_size: int = 5,
     hidden_sizes: tuple[int, ...] = (64, 64),
     lr: float = 1e-3,
-    temperature: float = 0.02,
+    temperature: float = 0.05,
     kl_coeff: float = 0.01,
     discount: float = 0.9,
-    num_steps: int = 150,
+    target_rate: float = 0.01,
+    num_steps: int = 120,
     num_eval_tasks: int = 200,
     num_eval_episodes: int = 1,
     num_adaptation_steps: int = 5,
@@ -53,6 +57,7 @@ def half_circle_pearl(
       num_updates: updates in a meta-training step.
       batch_size: steps of each task in an update.
       context_size: the most steps that a belief is made of in an update.
+      consecutive_fraction: how many of these contexts are consecutive steps.
       capacity: steps of each task that the replay buffer holds.
       recent_capacity: how many of the last of them contexts are made of.
       latent_size: size of the latent variable.
@@ -61,16 +66,18 @@ def half_circle_pearl(
       temperature: weight of the policy's entropy.
       kl_coeff: weight of the divergence of beliefs from the prior.
       discount: discount factor per step.
+      target_rate: how far the target critic moves in an update.
       num_steps: meta-training steps.
       num_eval_tasks: held-out tasks of the evaluation.
       num_eval_episodes: episodes between one inference and the next in the evaluation.
       num_adaptation_steps: how often it infers.
     """
     tasks = sparse_point_navigation(horizon=horizon)
+    env: Any = tasks.env
 
     def sparse_reward(task, trajectory):
         distance = jnp.linalg.norm(trajectory.next_obs - task.goal, axis=-1)
-        return tasks.env.reward(distance, task.replace(dense=False))
+        return env.reward(distance, task.replace(dense=False))
 
     algorithm = pearl(
         tasks,
@@ -82,6 +89,7 @@ def half_circle_pearl(
         num_updates=num_updates,
         batch_size=batch_size,
         context_size=context_size,
+        consecutive_fraction=consecutive_fraction,
         capacity=capacity,
         recent_capacity=recent_capacity,
         latent_size=latent_size,
@@ -91,6 +99,7 @@ def half_circle_pearl(
         temperature=temperature,
         kl_coeff=kl_coeff,
         discount=discount,
+        target_rate=target_rate,
         context_reward=sparse_reward,
     )
     return Experiment(
