@@ -37,10 +37,7 @@ TRUE_PRIOR, AS_DEFINED = ", true prior", ", as defined"
 RL2 = "RL²"
 PUBLISHED_RL2 = (156.2, 445.7, 936.1, 1428.8, 1913.7)
 
-NOT_TRAINED = (
-    "not trained: ten minutes of two CPU cores for each seed are the budget, and "
-    "trials of {} steps need more"
-)
+NOT_TRAINED = "not trained: the budget is ten minutes of two CPU cores for each seed"
 REASONS: dict[tuple[str, int], str] = {}
 
 
@@ -121,9 +118,7 @@ def rl2_mdps(
                 _learned(key, tasks, num_episodes, num_instances) if trained else None,
                 published,
                 quick=False,
-                reason=REASONS.get(
-                    (RL2, num_episodes), NOT_TRAINED.format(10 * num_episodes)
-                ),
+                reason=REASONS.get((RL2, num_episodes), NOT_TRAINED),
             )
         )
     optimum = _optimum(key, tasks, num_instances)
