@@ -19,9 +19,9 @@ def bandit_dpt(
     noise_std: float = 0.3,
     num_tasks: int = 64,
     horizon: int = 100,
-    core: options.CoreName = "transformer",
-    size: int = 32,
-    lr: float = 1e-3,
+    core: options.CoreName = "gru",
+    size: int = 64,
+    lr: float = 3e-3,
     decay_steps: int = 1000,
     num_steps: int = 1000,
     num_eval_tasks: int = 2000,
@@ -31,7 +31,10 @@ def bandit_dpt(
     """Trains a policy with memory to name the best arm from what random pulls paid.
 
     What it names, sampled, is to do as Thompson sampling does, which earns 77.2 of the
-    83.3 that the best of 5 arms pays in 100 pulls.
+    83.3 that the best of 5 arms pays in 100 pulls. After 1000 steps it was seen to earn
+    72.8, and 77.6 by always taking the likeliest arm: its posterior is still too wide,
+    with a loss of 1.04 where the exact one has 0.95. The paper's core is a transformer,
+    which takes many times as long on a CPU.
 
     Args:
       num_arms: arms of a bandit.
