@@ -73,6 +73,10 @@ REASONS: dict[tuple[str, int, int], str] = {
     (UCB1, 100, 10): _POORER_ARMS.format("all but one"),
     (GITTINS, 500, 10): _NO_END.format("does not know how many are left"),
     (GREEDY, 500, 10): _POORER_ARMS.format("all"),
+    (RL2, 100, 10): (
+        "trained on 26 million steps; the authors' code is set to ten thousand "
+        "iterations of 250,000 steps"
+    ),
 }
 
 

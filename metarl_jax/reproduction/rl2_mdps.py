@@ -38,7 +38,12 @@ RL2 = "RL²"
 PUBLISHED_RL2 = (156.2, 445.7, 936.1, 1428.8, 1913.7)
 
 NOT_TRAINED = "not trained: the budget is ten minutes of two CPU cores for each seed"
-REASONS: dict[tuple[str, int], str] = {}
+REASONS: dict[tuple[str, int], str] = {
+    (RL2, 10): (
+        "trained on 51 million steps; the authors' code is set to ten thousand "
+        "iterations of 250,000 steps"
+    ),
+}
 
 
 def rl2_mdps(
