@@ -1,6 +1,8 @@
 """How the benchmarks measure: warm, blocked on, medians, and against the machine."""
 
+import argparse
 import datetime
+import functools
 import json
 import os
 import platform
@@ -13,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from metarl_jax.runs.machine import versions
 
 
 def seconds(function: Callable, *args, repeats: int = 20) -> dict[str, float]:
@@ -44,6 +48,31 @@ def matmul_flops_per_second(size: int = 2048) -> float:
     x = jnp.ones((size, size))
     product = jax.jit(lambda x: x @ x)
     return 2.0 * size**3 / seconds(product, x)["min"]
+
+
+def copy_bytes_per_second(size: int = 2**25) -> float:
+    """Returns the bytes/s read and written by passing over a large float32 array."""
+    x = jnp.ones(size)
+    # Negation, because a mere copy may be left out; in place, because a new array's
+    # memory comes from the system a page at a time.
+    negative = jax.jit(jnp.negative, donate_argnums=0)
+
+    def step():
+        nonlocal x
+        x = negative(x)
+        return x
+
+    return 2.0 * x.nbytes / seconds(step)["min"]
+
+
+@functools.cache
+def limits() -> dict[str, float]:
+    """Returns what the machine can do, measured now and once in a process."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    return {
+        "matmul_flops_per_second": matmul_flops_per_second(size),
+        "copy_bytes_per_second": copy_bytes_per_second(),
+    }
 
 
 def matmul_flops(function: Callable, *args, while_trips: float = 1.0) -> float:
@@ -98,9 +127,64 @@ def hardware() -> dict[str, Any]:
         "device": device.device_kind if device.platform != "cpu" else model,
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "jax": jax.__version__,
+        **versions(),
     }
+
+
+def ratios(old: Any, new: Any) -> dict[str, tuple[float, float]]:
+    """Pairs the measurements that two records have in common.
+
+    Args:
+      old: a record: dicts, in them numbers and text. Measurements are floats, or None
+        where there was nothing to measure; whole numbers and text are settings.
+      new: another.
+
+    Returns:
+      `(old, new)` by the path to the number.
+
+    Raises:
+      ValueError: if a setting differs: the two did not measure the same.
+    """
+    pairs = {}
+    for key in (key for key in old if key in new):
+        before, now = old[key], new[key]
+        if isinstance(before, dict) and isinstance(now, dict):
+            if key != "hardware":
+                inner = ratios(before, now)
+                pairs |= {f"{key}/{path}": pair for path, pair in inner.items()}
+        elif isinstance(before, float) and isinstance(now, float):
+            pairs[key] = before, now
+        elif before is not None and now is not None and before != now:
+            raise ValueError(f"{key} must be the same; got {before} and {now}")
+    return pairs
+
+
+def add_record_options(parser: argparse.ArgumentParser, output: Path) -> None:
+    """Adds what every script that writes a record takes."""
+    parser.add_argument("--quick", action="store_true", help="small, to see it work")
+    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--compare", type=Path, metavar="OLD.json")
+
+
+def finish(args: argparse.Namespace, record: dict[str, Any]) -> None:
+    """Writes a record with its hardware, and compares it with an earlier one.
+
+    Args:
+      args: with what `add_record_options` added.
+      record: what was measured.
+    """
+    record = {"hardware": hardware(), "quick": args.quick, **record}
+    earlier = json.loads(args.compare.read_text()) if args.compare else None
+    write(args.output, record)
+    if earlier is None:
+        return
+    for name, now in record["hardware"].items():
+        before = earlier["hardware"].get(name)
+        if before != now:
+            print(f"{name}: {before} then, {now} now")
+    for path, (before, now) in ratios(earlier, record).items():
+        ratio = now / before if before else float("nan")
+        print(f"{path:60}{before:12.5g}{now:12.5g}{ratio:8.2f}×")
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ anything is compiled in any case. A mistake is answered in one sentence, exit st
 import contextlib
 import dataclasses
 import difflib
+import gc
 import inspect
 import io
 import itertools
@@ -139,6 +140,9 @@ def main(args: Sequence[str] | None = None) -> int:
       arguments.
     """
     args = list(sys.argv[1:] if args is None else args)
+    # Imports and traces make hundreds of thousands of objects, and all are kept: to
+    # look for garbage among them again and again takes a fifth of a start.
+    gc.set_threshold(50_000)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -111,3 +113,17 @@ def test_an_algorithm_s_options_are_keywords_with_defaults(path):
     assert positional == ["tasks", "policy"]
     keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert all(p.default is not p.empty for p in keywords)
+
+
+def test_starting_loads_nothing_to_draw_with_until_it_is_used():
+    code = """if True:
+        import sys
+        import metarl_jax, gymnax
+        assert not {"pandas", "scipy.stats", "matplotlib.figure"} & set(sys.modules)
+        import seaborn
+        import matplotlib.pyplot as plt
+        assert plt.__loader__ is plt.__spec__.loader
+        assert len(seaborn.color_palette()) == 10
+        assert plt.figure().axes == []
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -17,6 +17,9 @@ def enable_compilation_cache() -> None:
     In `JAX_COMPILATION_CACHE_DIR` where that is set, otherwise in the user's cache
     directory. A directory that cannot be written only costs the time to compile again.
     """
+    # JAX's default of a second would compile the initialisation at every start.
+    if jax.config.jax_persistent_cache_min_compile_time_secs == 1.0:  # pyright: ignore
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore
         return
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

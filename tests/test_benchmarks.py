@@ -1,0 +1,226 @@
+"""What the benchmarks measure with: counts, comparisons, and where the time goes."""
+
+import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import measuring
+import numpy as np
+import optax
+import profiling
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def test_products_in_loops_count_as_often_as_they_run():
+    x, y = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+    def function(x, y):
+        def body(total, _):
+            return total + x @ y, None
+
+        total, _ = jax.lax.scan(body, x @ y, None, length=7)
+        return jax.lax.while_loop(
+            lambda z: jnp.sum(z) < 0, lambda z: z @ y.T @ y, total
+        )
+
+    product = 2 * 3 * 4 * 5
+    counted = measuring.matmul_flops(function, x, y, while_trips=2.0)
+    assert counted == (1 + 7) * product + 2 * 2 * product
+
+
+def test_a_comparison_prints_new_over_old(tmp_path, capsys):
+    old = {"hardware": {"cores": 64}, "steps": 3, "a": {"seconds": 2.0, "rate": None}}
+    (tmp_path / "old.json").write_text(json.dumps({**old, "gone": 1.0}))
+    args = argparse.Namespace(
+        quick=False, output=tmp_path / "new.json", compare=tmp_path / "old.json"
+    )
+    record = {"steps": 3, "a": {"seconds": 0.5, "rate": 1.0}, "more": 1.0}
+    measuring.finish(args, record)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("cores: 64 then")]
+    assert printed[-1].split() == ["a/seconds", "2", "0.5", "0.25×"]
+    written = json.loads(args.output.read_text())
+    assert {"date", "device", "jax", "python"} <= set(written.pop("hardware"))
+    assert written == {"quick": False, **record}
+
+
+def test_measurements_of_something_else_are_not_compared():
+    with pytest.raises(ValueError, match="steps must be the same; got 3 and 4"):
+        measuring.ratios({"a": {"steps": 3, "s": 1.0}}, {"a": {"steps": 4, "s": 1.0}})
+
+
+def expensive(x):
+    """Makes products of matrices for most of the time."""
+    return jax.lax.scan(lambda x, _: (x @ x / 300.0, None), x, None, length=20)[0]
+
+
+def cheap(x):
+    """Sorts a row, which is not fused with what follows."""
+    return jnp.sort(x[0])
+
+
+def test_the_time_is_that_of_the_expensive_function_and_primitive():
+    def function(x):
+        return expensive(x) + cheap(x)
+
+    x = jnp.ones((300, 300))
+    program = profiling.compile_with_names(function, x)
+    spots = profiling.hotspots(program, lambda: program(x), repeats=3, package=HERE)
+    by_function = profiling.shares(spots, "function")
+    assert next(iter(by_function)).startswith("test_benchmarks.py expensive")
+    assert "test_benchmarks.py cheap" in by_function
+    assert next(iter(profiling.shares(spots, "primitive"))) == "dot_general"
+    line = expensive.__code__.co_firstlineno + 2
+    assert next(iter(profiling.shares(spots, "line"))) == f"test_benchmarks.py:{line}"
+    assert sum(by_function.values()) == pytest.approx(1.0)
+
+
+# As XLA prints it: a parent frame is one more than its number, and 1 is none.
+PROGRAM = """HloModule jit_step, is_scheduled=true
+
+FileNames
+1 "/ours/loop.py"
+2 "/theirs/lax.py"
+
+FunctionNames
+1 "outer.<locals>.step"
+2 "scan"
+3 "outer"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=7 end_line=7 column=1 end_column=2}
+2 {file_name_id=2 function_name_id=2 line=90 end_line=90 column=1 end_column=2}
+3 {file_name_id=1 function_name_id=3 line=9 end_line=9 column=1 end_column=2}
+
+StackFrames
+1 {file_location_id=3 parent_frame_id=1}
+2 {file_location_id=1 parent_frame_id=2}
+3 {file_location_id=2 parent_frame_id=3}
+4 {file_location_id=2 parent_frame_id=1}
+
+
+%body.1 (p: (s32[], f32[2])) -> (s32[], f32[2]) {
+  %p = (s32[], f32[2]{0}) parameter(0)
+  %copy.1 = f32[2]{0} copy(%p)
+  ROOT %sine.1 = f32[2]{0} fusion(%copy.1), calls=%f, metadata={op_name="jit(f)/while/body/sin" stack_frame_id=3}
+}
+
+ENTRY %main (x: f32[2]) -> f32[2] {
+  %x = f32[2]{0} parameter(0)
+  %while.1 = (s32[], /*index=1*/f32[2]{0}) while(%x), condition=%c, body=%body.1, metadata={op_name="jit(f)/while" stack_frame_id=1}
+  ROOT %exp.1 = f32[2]{0} exponential(%x), metadata={op_name="jit(f)/exp" stack_frame_id=4}
+}
+"""  # noqa: E501
+
+
+def test_operations_are_named_by_the_innermost_line_of_the_package():
+    origins = profiling.operation_origins(PROGRAM, Path("/ours"))
+    assert origins["sine.1"] == ("fusion", "sin", "loop.py outer.step", "loop.py:7")
+    # What the compiler added to a loop is the loop's; foreign stacks name themselves.
+    assert origins["copy.1"] == ("copy", "copy", "loop.py outer", "loop.py:9")
+    assert origins["while.1"].opcode in profiling.CONTAINERS
+    assert origins["exp.1"] == ("exponential", "exp", "lax.py scan", "lax.py:90")
+
+
+def event(name, start, duration, **stats):
+    return SimpleNamespace(
+        name=name, start_ns=start, duration_ns=duration, stats=stats.items()
+    )
+
+
+def test_an_operation_lasts_until_all_its_threads_have_done_it():
+    dot = event("dot.1", 100, 5, hlo_op="dot.1", _p=8)
+    add = event("add.1", 300, 20, hlo_op="add.1", _p=9)
+    ends = [event("end: dot.1", 250, 1, _c=8), event("end: add.1", 319, 1, _c=9)]
+    lines = [SimpleNamespace(events=x) for x in ([dot, add, ends[1]], [ends[0]])]
+    host = SimpleNamespace(name="/host:CPU", lines=lines)
+    seconds = profiling.operation_seconds(SimpleNamespace(planes=[host]))
+    assert seconds == pytest.approx({"dot.1": 150e-9, "add.1": 20e-9})
+    # The host of an accelerator only launches what runs on it.
+    kernel = event("gemm", 400, 30, hlo_op="dot.1")
+    device = SimpleNamespace(
+        name="/device:GPU:0", lines=[SimpleNamespace(events=[kernel])]
+    )
+    seconds = profiling.operation_seconds(SimpleNamespace(planes=[host, device]))
+    assert seconds == pytest.approx({"dot.1": 30e-9})
+
+
+def test_the_maml_written_for_pytorch_is_ours():
+    torch = pytest.importorskip("torch")
+    import torch_maml
+
+    from metarl_jax import inner_loop, policy_gradient, surrogates
+    from metarl_jax.policies.mlp import MLPPolicy
+    from metarl_jax.types import Agent, Trajectory
+
+    peer = torch_maml.MAML(num_tasks=2, num_episodes=3, horizon=6, width=4)
+    theirs = {k: v.detach() for k, v in peer.policy.named_parameters()}
+    shared = {k: v.expand(2, *v.shape) for k, v in theirs.items()}
+    goals = np.array([[0.3, -0.2], [-0.4, 0.1]], np.float32)
+    before, _ = peer.collect(shared, goals)
+    after, _ = peer.collect(torch.func.vmap(peer.adapt)(shared, before), goals)
+    expected = peer.meta_gradient(theirs, before, after)
+
+    def ours(weights):
+        layers = {"hidden_0": "mean.0", "hidden_1": "mean.2", "mean": "mean.4"}
+        return {
+            "params": {
+                name: {
+                    "kernel": weights[f"{layer}.weight"].numpy().T,
+                    "bias": weights[f"{layer}.bias"].numpy(),
+                }
+                for name, layer in layers.items()
+            }
+            | {"log_std": weights["log_std"].numpy()}
+        }
+
+    def batch(data):
+        arrays = [jnp.asarray(x.numpy()) for x in data]
+        obs, action, log_prob, advantage = arrays
+        log_prob = log_prob - jnp.log(2 * jnp.pi)  # two dimensions' constant
+        mask = jnp.ones(advantage.shape, bool)
+        return policy_gradient.Batch(obs, action, log_prob, mask, advantage, mask)
+
+    policy = MLPPolicy(action_dim=2, hidden_sizes=(4, 4))
+
+    def mean(surrogate, params, data):
+        return policy_gradient.surrogate_mean(policy, surrogate, params, data)
+
+    sgd = optax.sgd(peer.inner_lr)
+    adapt = inner_loop.gradient_step(
+        lambda params, data: -mean(surrogates.score_function, params, data),
+        sgd,
+    )
+
+    def loss(params, before, after):
+        def one_task(before, after):
+            adapted = adapt(Agent(params, (), sgd.init(params)), before).params
+            return -mean(surrogates.likelihood_ratio, adapted, after)
+
+        return jnp.mean(jax.vmap(one_task)(before, after))
+
+    gradient = jax.jit(jax.grad(loss))(ours(theirs), batch(before), batch(after))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        gradient,
+        ours(expected),
+    )
+
+    # Advantages too: recover the rewards from the positions that were met.
+    position = np.asarray(before.obs)
+    move = np.clip(0.1 * np.asarray(before.action), -0.1, 0.1)
+    reward = -np.linalg.norm(position + move - goals[:, None, None], axis=-1)
+    false = np.zeros(reward.shape, bool)
+    last = np.broadcast_to(np.arange(6) == 5, reward.shape)
+    trajectories = Trajectory(
+        position, before.action.numpy(), reward, reward, position, false, last, ~false
+    )
+    prepared = jax.vmap(
+        lambda x: policy_gradient.prepare(x, discount=0.99, gae_lambda=1.0)
+    )(trajectories)
+    np.testing.assert_allclose(prepared.advantage, before.advantage, atol=0.02)
