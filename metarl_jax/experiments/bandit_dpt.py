@@ -33,8 +33,7 @@ def bandit_dpt(
     What it names, sampled, is to do as Thompson sampling does, which earns 77.2 of the
     83.3 that the best of 5 arms pays in 100 pulls. After 1000 steps it was seen to earn
     72.8, and 77.6 by always taking the likeliest arm: its posterior is still too wide,
-    with a loss of 1.04 where the exact one has 0.95. The paper's core is a transformer,
-    which takes many times as long on a CPU.
+    with a loss of 1.04 where the exact one has 0.95. The paper's core is a transformer.
 
     Args:
       num_arms: arms of a bandit.
