@@ -102,7 +102,8 @@ def test_every_experiment_documents_each_of_its_options():
         parameters = inspect.signature(function).parameters
         helps = cli._argument_helps(function.__doc__)
         assert {p for p in parameters if helps.get(p)} == set(parameters)
-        assert {"num_tasks", "horizon", "num_steps"} <= set(parameters)
+        assert {"num_tasks", "num_steps"} <= set(parameters)
+        assert ("horizon" in parameters) != ("family" in parameters)
         # What adapts by its memory has no inner step.
         memory = ("rl2", "pearl", "varibad", "dpt")
         assert ("inner_lr" in parameters) != name.endswith(memory)

@@ -13,6 +13,7 @@ def mdp_rl2(
     *,
     num_tasks: int = 1024,
     num_episodes: int = 10,
+    horizon: int = 10,
     core: options.CoreName = "gru",
     size: int = 64,
     num_epochs: int = 4,
@@ -37,6 +38,7 @@ def mdp_rl2(
     Args:
       num_tasks: trials in a meta-training step, each of another MDP.
       num_episodes: episodes of a trial.
+      horizon: time limit of an episode in steps.
       core: what the policy remembers with.
       size: of its state.
       num_epochs: passes through one step's trials.
@@ -54,8 +56,8 @@ def mdp_rl2(
       num_eval_episodes: episodes that are averaged as one round of the evaluation.
       num_adaptation_steps: rounds after the first.
     """
-    tasks = tabular_mdp()
-    context = num_episodes * tasks.horizon
+    tasks = tabular_mdp(horizon=horizon)
+    context = num_episodes * horizon
     algorithm = rl2(
         tasks,
         memory_policy(tasks, options.core_named(core, size=size, context=context)),
