@@ -20,6 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import metarl_jax
 from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.trust_region import TrustRegion
@@ -30,9 +31,25 @@ POLICY = mlp_policy(TASKS, hidden_sizes=(8,))
 # Many iterations of a conjugate gradient make much of a rounding error.
 REGION = TrustRegion(num_cg_iterations=2, damping=1.0)
 ASCENT = {"outer_optimizer": optax.sgd(1.0)}
+BANDITS = bernoulli_bandit(num_arms=2, horizon=4)
+PROBLEMS = {
+    "dpt": (BANDITS, mlp_policy(BANDITS, hidden_sizes=(8,))),
+    "pearl": (TASKS, mlp_policy(TASKS, squashed=True, hidden_sizes=(8,))),
+}
 SETTINGS = {
     **dict.fromkeys(("anil", "cavia", "emaml", "meta_sgd", "promp", "es_maml"), ASCENT),
     "maml": {"outer_optimizer": REGION},
+    "pearl": {
+        "num_train_tasks": NUM_TASKS,
+        "num_initial_episodes": 2,
+        "num_updates": 2,
+        "batch_size": 8,
+        "context_size": 8,
+        "capacity": 16,
+        "recent_capacity": 16,
+        "hidden_sizes": (8,),
+        "encoder_hidden_sizes": (8,),
+    },
 }
 
 
@@ -43,8 +60,9 @@ def error(a, b):
 
 def compare(name, mesh):
     module = importlib.import_module(f"metarl_jax.algorithms.{name}")
+    tasks, policy = PROBLEMS.get(name, (TASKS, POLICY))
     algorithm = getattr(module, name)(
-        TASKS, POLICY, num_tasks=NUM_TASKS, num_episodes=2, **SETTINGS.get(name, {})
+        tasks, policy, num_tasks=NUM_TASKS, num_episodes=2, **SETTINGS.get(name, {})
     )
     # Compiling is most of what this costs.
     jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -39,7 +39,7 @@ def start(script, *args, num_devices):
 
 def end(process):
     """Waits for a process that is to end well, and returns what it printed."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return output
 

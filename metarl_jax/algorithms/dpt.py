@@ -25,6 +25,7 @@ import optax
 from gymnax.environments import spaces
 
 from metarl_jax import rollout, trials
+from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import (
     Agent,
@@ -167,7 +168,7 @@ def dpt(
                 key, tasks, actor, agent, task, num_episodes=num_episodes
             )[1]
 
-        return jax.vmap(one_task)(jax.random.split(key, count), task_batch)
+        return map_tasks(one_task)(jax.random.split(key, count), task_batch)
 
     def step(key, state):
         """One meta-training step."""
@@ -183,7 +184,7 @@ def dpt(
                 memory = policy.initial_memory()
                 return trials.replay(policy, params, memory, steps)[0]
 
-            log_prob = jax.vmap(one_trial)(steps).log_prob(optimum)
+            log_prob = map_tasks(one_trial)(steps).log_prob(optimum)
             last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))
             return (
                 -jnp.mean(log_prob, where=steps.mask),

@@ -31,6 +31,7 @@ import optax
 from gymnax.environments import spaces
 
 from metarl_jax import replay_buffer, rollout, soft_actor_critic
+from metarl_jax.batching import map_tasks
 from metarl_jax.policies.context import join
 from metarl_jax.policies.latent import LatentPolicy, prior
 from metarl_jax.policies.mlp import MLP
@@ -370,7 +371,7 @@ def pearl(
         key_tasks, key_trials, key_updates = jax.random.split(key, 3)
         chosen = jax.random.permutation(key_tasks, num_train_tasks)[:num_tasks]
         task_batch = jax.tree.map(lambda x: x[chosen], state.tasks)
-        trajectories = jax.vmap(lambda key, task: trial(key, state.agent, task))(
+        trajectories = map_tasks(lambda key, task: trial(key, state.agent, task))(
             jax.random.split(key_trials, num_tasks), task_batch
         )
         replay, recent = store(
@@ -386,7 +387,7 @@ def pearl(
             def mean_loss(params):
                 one_task = partial(loss, params, learned.target_critic)
                 keys = jax.random.split(key_loss, num_tasks)
-                return jax.tree.map(jnp.mean, jax.vmap(one_task)(keys, steps, context))
+                return jax.tree.map(jnp.mean, map_tasks(one_task)(keys, steps, context))
 
             gradient, terms = jax.grad(mean_loss, has_aux=True)(learned.params)
             updates, optimizer_state = optimizer.update(

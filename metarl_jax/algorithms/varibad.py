@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import returns, rollout, surrogates, trials
+from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.belief import belief_policy, join_belief
 from metarl_jax.policies.decoders import Decoder, transition_decoder
@@ -240,7 +241,7 @@ def varibad(
 
     def infer(params, steps):
         """Returns the beliefs `[N, L + 1, D]` along trials `[N, L, ...]`."""
-        return jax.vmap(partial(policy.beliefs, params, memory))(steps)
+        return map_tasks(partial(policy.beliefs, params, memory))(steps)
 
     def act(params, steps, belief):
         """Returns the distributions and values `[N, L]` of steps taken in a belief."""
@@ -294,7 +295,7 @@ def varibad(
 
             return evidence_lower_bounds(key, beliefs, log_likelihood)
 
-        log_likelihood, information = jax.vmap(bounds)(
+        log_likelihood, information = map_tasks(bounds)(
             keys, infer(params, steps), steps
         )
         # Before the first step there is a belief, and one after each that was taken.
@@ -341,7 +342,7 @@ def varibad(
                 key, tasks, policy, state.agent, task, num_episodes=num_episodes
             )[1]
 
-        trajectories = jax.vmap(collect)(
+        trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch = prepare(params, trajectories)
