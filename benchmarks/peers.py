@@ -20,6 +20,7 @@ prints a table.
 import argparse
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -246,7 +247,7 @@ def main() -> None:
         runs = [learn(size, seed) for seed in range(size.cartpole_seeds)]
         row = {}
         for key in runs[0]:
-            values = [run[key] for run in runs if run[key] is not None]
+            values: Any = [run[key] for run in runs if run[key] is not None]
             row[key] = median(values) if values else None
         row["seeds_at_level"] = float(sum(bool(run["steps_to_level"]) for run in runs))
         rows.setdefault("cartpole", {})[name] = row
@@ -264,7 +265,7 @@ def main() -> None:
     finish(args, {"size": size._asdict(), **rows})
 
 
-def _shown(row: dict[str, float | None]) -> str:
+def _shown(row: Mapping[str, float | None]) -> str:
     cells = [
         f"{name.replace('_', ' ')} {'–' if value is None else f'{value:,.4g}'}"
         for name, value in row.items()

@@ -20,7 +20,7 @@ from metarl_jax import cli
 from metarl_jax.envs.bandit import correlated_bandit
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.reproduction import TABLES, figure, load_table
-from metarl_jax.reproduction.learned import learned, trained_agent
+from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import (
     agent_returns,
     exact,
@@ -253,8 +253,8 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     assert whole.values.shape == (2, 600)
     assert set(np.unique(whole.values)) == {0.0, 1.0, 2.0}
     # Of the two seeds' runs one stopped halfway, and one before its first record.
-    first = {**options, "num_steps": 1}
-    trained_agent(bandit_rl2(**first), "bandit-rl2", first, 3, tmp_path / "cut")
+    once = learned("bandit-rl2", {**options, "num_steps": 1}, rewards, seeds=(3,))
+    once(tmp_path / "cut")
     (tmp_path / "cut" / "seed-4" / "checkpoints").mkdir(parents=True)
     np.testing.assert_array_equal(cell(tmp_path / "cut").values, whole.values)
     with pytest.raises(ValueError, match=r"num_tasks = 4 .* resumed with 8"):

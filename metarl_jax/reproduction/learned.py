@@ -1,5 +1,6 @@
 """Rows of a table that are trained first: each seed a run that any stop can resume."""
 
+import inspect
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ def learned(
 ) -> Callable[[Path], Measurement]:
     """Makes a cell's measurement of what an experiment learns.
 
-    `metarl-jax train NAME --OPTIONS --seed SEED` trains the same agent.
+    `metarl-jax train NAME --OPTIONS --seed SEED` trains the same agent, and the other
+    commands take the runs in the cell's directory.
 
     Args:
       name: of the experiment, as on the command line.
@@ -45,11 +47,15 @@ def learned(
     )
 
     def cell(directory):
-        experiment = load_experiment(name)(**options)
+        build = load_experiment(name)
+        experiment = build(**options)
+        # All of them, as `metarl-jax train` records and resumes them.
+        defaults = inspect.signature(build).parameters.items()
+        recorded = {key: options.get(key, value.default) for key, value in defaults}
         values = [
             measure(
                 experiment.algorithm,
-                trained_agent(experiment, name, options, seed, directory),
+                trained_agent(experiment, name, recorded, seed, directory),
             )
             for seed in seeds
         ]
@@ -70,7 +76,7 @@ def trained_agent(
     Args:
       experiment: what to train.
       name: of the experiment, for its records.
-      options: likewise.
+      options: all that it was built with, likewise.
       seed: of the run.
       directory: where the run is kept, in a directory of its own.
 
