@@ -5,7 +5,7 @@ held against is the exact Bayes optimum of each family.
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -161,7 +161,11 @@ def _learned(key, family, num_instances):
         )
         return returns(key, agent, num_instances)[:, 0]
 
-    return learned("wang-rl2", {"family": family}, regret, seeds=(0,))
+    options: dict[str, Any] = {"family": family}
+    if family == "informative":
+        # As many steps in a batch although a trial has five.
+        options["num_tasks"] = 2560
+    return learned("wang-rl2", options, regret, seeds=(0,))
 
 
 def _row(key, num_instances, returns, *settings):
