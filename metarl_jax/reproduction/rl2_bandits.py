@@ -62,7 +62,7 @@ _POORER_ARMS = (
     "{} of the learners that were published for this column have less than here, as "
     "poorer arms among their 1000 common instances would have it"
 )
-NOT_TRAINED = "not trained: the budget is ten minutes of two CPU cores for each seed"
+NOT_TRAINED = "the budget is ten minutes of two CPU cores for each seed"
 REASONS: dict[tuple[str, int, int], str] = {
     (GITTINS, 10, 50): _NO_END.format("explores more than ten pulls repay"),
     (OPTIMISTIC, 10, 50): (

@@ -37,7 +37,7 @@ TRUE_PRIOR, AS_DEFINED = ", true prior", ", as defined"
 RL2 = "RL²"
 PUBLISHED_RL2 = (156.2, 445.7, 936.1, 1428.8, 1913.7)
 
-NOT_TRAINED = "not trained: the budget is ten minutes of two CPU cores for each seed"
+NOT_TRAINED = "the budget is ten minutes of two CPU cores for each seed"
 REASONS: dict[tuple[str, int], str] = {
     (RL2, 10): (
         "trained on 51 million steps; the authors' code is set to ten thousand "
