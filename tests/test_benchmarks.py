@@ -156,7 +156,7 @@ def test_the_maml_written_for_pytorch_is_ours():
 
     from metarl_jax import inner_loop, policy_gradient, surrogates
     from metarl_jax.policies.mlp import MLPPolicy
-    from metarl_jax.types import Agent, Trajectory
+    from metarl_jax.types import Agent
 
     peer = torch_maml.MAML(num_tasks=2, num_episodes=3, horizon=6, width=4)
     theirs = {k: v.detach() for k, v in peer.policy.named_parameters()}
@@ -211,16 +211,23 @@ def test_the_maml_written_for_pytorch_is_ours():
         ours(expected),
     )
 
-    # Advantages too: recover the rewards from the positions that were met.
-    position = np.asarray(before.obs)
-    move = np.clip(0.1 * np.asarray(before.action), -0.1, 0.1)
-    reward = -np.linalg.norm(position + move - goals[:, None, None], axis=-1)
+
+def test_the_advantages_written_in_numpy_are_ours():
+    pytest.importorskip("torch")
+    import torch_maml
+
+    from metarl_jax import policy_gradient
+    from metarl_jax.types import Trajectory
+
+    rng = np.random.default_rng(0)
+    obs = np.cumsum(0.05 * rng.normal(size=(2, 10, 50, 2)), axis=2)
+    reward = -np.linalg.norm(obs - rng.uniform(size=(2, 1, 1, 2)), axis=-1)
+    expected = torch_maml.advantages(obs, reward, 0.9)
     false = np.zeros(reward.shape, bool)
-    last = np.broadcast_to(np.arange(6) == 5, reward.shape)
-    trajectories = Trajectory(
-        position, before.action.numpy(), reward, reward, position, false, last, ~false
-    )
+    last = np.broadcast_to(np.arange(50) == 49, reward.shape)
+    trajectories = Trajectory(obs, obs, reward, reward, obs, false, last, ~false)
     prepared = jax.vmap(
-        lambda x: policy_gradient.prepare(x, discount=0.99, gae_lambda=1.0)
-    )(trajectories)
-    np.testing.assert_allclose(prepared.advantage, before.advantage, atol=0.02)
+        lambda x: policy_gradient.prepare(x, discount=0.9, gae_lambda=1.0)
+    )(jax.tree.map(jnp.asarray, trajectories))
+    # The two penalise the baseline's weights differently.
+    np.testing.assert_allclose(prepared.advantage, expected, atol=0.03)
