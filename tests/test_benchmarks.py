@@ -104,9 +104,14 @@ StackFrames
 4 {file_location_id=2 parent_frame_id=1}
 
 
+%f.1 (a: f32[2]) -> f32[2] {
+  ROOT %dot.2 = f32[2]{0} dot(%a, %a), metadata={op_name="jit(f)/transpose" stack_frame_id=2}
+}
+
 %body.1 (p: (s32[], f32[2])) -> (s32[], f32[2]) {
   %p = (s32[], f32[2]{0}) parameter(0)
   %copy.1 = f32[2]{0} copy(%p)
+  %merged.1 = f32[2]{0} fusion(%p), kind=kCustom, calls=%f.1, metadata={op_name="jit(f)/transpose" stack_frame_id=2}
   ROOT %sine.1 = f32[2]{0} fusion(%copy.1), calls=%f, metadata={op_name="jit(f)/while/body/sin" stack_frame_id=3}
 }
 
@@ -123,6 +128,8 @@ def test_operations_are_named_by_the_innermost_line_of_the_package():
     assert origins["sine.1"] == ("fusion", "sin", "loop.py outer.step", "loop.py:7")
     # What the compiler added to a loop is the loop's; foreign stacks name themselves.
     assert origins["copy.1"] == ("copy", "copy", "loop.py outer", "loop.py:9")
+    # A product stays one, whatever it was merged with.
+    assert origins["merged.1"][:2] == ("fusion", "dot_general")
     assert origins["while.1"].opcode in profiling.CONTAINERS
     assert origins["exp.1"] == ("exponential", "exp", "lax.py scan", "lax.py:90")
 
