@@ -69,7 +69,8 @@ def hotspots(
         stack lies outside of it.
 
     Returns:
-      Its operations, the slowest first.
+      Its operations, the slowest first. Of those that ran side by side each has its
+      whole time, so that the sum may exceed the program's.
     """
     jax.block_until_ready(run())
     options = jax.profiler.ProfileOptions()
@@ -117,8 +118,8 @@ def operation_seconds(profile: Any) -> dict[str, float]:
 def operation_origins(text: str, package: Path = PACKAGE) -> dict[str, Origin]:
     """Reads a compiled program's text for what each operation was made of.
 
-    A fusion is that of its last operation. One that XLA added, such as a loop's copies,
-    is that of the operation in whose body it stands.
+    A fusion is that of its last operation, or of a product in it. An operation that XLA
+    added, such as a loop's copies, is that of the one in whose body it stands.
     """
     files, functions, locations, frames = (
         _table(text, name)
@@ -163,8 +164,16 @@ def operation_origins(text: str, package: Path = PACKAGE) -> dict[str, Origin]:
             ):
                 called_by[body] = name
 
+    # XLA calls a product that it has merged with a transposition a transposition.
+    products = set()
+    for name, (opcode, inside, _, _) in found.items():
+        if opcode == "dot":
+            products |= {name, called_by.get(inside)}
+
     origins = {}
     for name, (opcode, inside, primitive, frame) in found.items():
+        if name in products:
+            primitive = "dot_general"
         while frame is None and inside in called_by:
             _, inside, _, frame = found[called_by[inside]]
         function, line = place(frame) if frame else ("", "")

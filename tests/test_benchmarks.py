@@ -104,9 +104,14 @@ StackFrames
 4 {file_location_id=2 parent_frame_id=1}
 
 
+%f.1 (a: f32[2]) -> f32[2] {
+  ROOT %dot.2 = f32[2]{0} dot(%a, %a), metadata={op_name="jit(f)/transpose" stack_frame_id=2}
+}
+
 %body.1 (p: (s32[], f32[2])) -> (s32[], f32[2]) {
   %p = (s32[], f32[2]{0}) parameter(0)
   %copy.1 = f32[2]{0} copy(%p)
+  %merged.1 = f32[2]{0} fusion(%p), kind=kCustom, calls=%f.1, metadata={op_name="jit(f)/transpose" stack_frame_id=2}
   ROOT %sine.1 = f32[2]{0} fusion(%copy.1), calls=%f, metadata={op_name="jit(f)/while/body/sin" stack_frame_id=3}
 }
 
@@ -123,6 +128,8 @@ def test_operations_are_named_by_the_innermost_line_of_the_package():
     assert origins["sine.1"] == ("fusion", "sin", "loop.py outer.step", "loop.py:7")
     # What the compiler added to a loop is the loop's; foreign stacks name themselves.
     assert origins["copy.1"] == ("copy", "copy", "loop.py outer", "loop.py:9")
+    # A product stays one, whatever it was merged with.
+    assert origins["merged.1"][:2] == ("fusion", "dot_general")
     assert origins["while.1"].opcode in profiling.CONTAINERS
     assert origins["exp.1"] == ("exponential", "exp", "lax.py scan", "lax.py:90")
 
@@ -156,7 +163,7 @@ def test_the_maml_written_for_pytorch_is_ours():
 
     from metarl_jax import inner_loop, policy_gradient, surrogates
     from metarl_jax.policies.mlp import MLPPolicy
-    from metarl_jax.types import Agent, Trajectory
+    from metarl_jax.types import Agent
 
     peer = torch_maml.MAML(num_tasks=2, num_episodes=3, horizon=6, width=4)
     theirs = {k: v.detach() for k, v in peer.policy.named_parameters()}
@@ -211,16 +218,23 @@ def test_the_maml_written_for_pytorch_is_ours():
         ours(expected),
     )
 
-    # Advantages too: recover the rewards from the positions that were met.
-    position = np.asarray(before.obs)
-    move = np.clip(0.1 * np.asarray(before.action), -0.1, 0.1)
-    reward = -np.linalg.norm(position + move - goals[:, None, None], axis=-1)
+
+def test_the_advantages_written_in_numpy_are_ours():
+    pytest.importorskip("torch")
+    import torch_maml
+
+    from metarl_jax import policy_gradient
+    from metarl_jax.types import Trajectory
+
+    rng = np.random.default_rng(0)
+    obs = np.cumsum(0.05 * rng.normal(size=(2, 10, 50, 2)), axis=2)
+    reward = -np.linalg.norm(obs - rng.uniform(size=(2, 1, 1, 2)), axis=-1)
+    expected = torch_maml.advantages(obs, reward, 0.9)
     false = np.zeros(reward.shape, bool)
-    last = np.broadcast_to(np.arange(6) == 5, reward.shape)
-    trajectories = Trajectory(
-        position, before.action.numpy(), reward, reward, position, false, last, ~false
-    )
+    last = np.broadcast_to(np.arange(50) == 49, reward.shape)
+    trajectories = Trajectory(obs, obs, reward, reward, obs, false, last, ~false)
     prepared = jax.vmap(
-        lambda x: policy_gradient.prepare(x, discount=0.99, gae_lambda=1.0)
-    )(trajectories)
-    np.testing.assert_allclose(prepared.advantage, before.advantage, atol=0.02)
+        lambda x: policy_gradient.prepare(x, discount=0.9, gae_lambda=1.0)
+    )(jax.tree.map(jnp.asarray, trajectories))
+    # The two penalise the baseline's weights differently.
+    np.testing.assert_allclose(prepared.advantage, expected, atol=0.03)
