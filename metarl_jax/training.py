@@ -110,14 +110,13 @@ def train(
         seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
     """
-    check_positive(
-        num_steps=experiment.num_steps,
+    check_options(
+        experiment,
+        seed=seed,
         num_seeds=num_seeds,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
-    check_seed(seed, num_seeds)
-    check_evaluation(experiment.evaluation)
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
@@ -258,6 +257,25 @@ def train(
             f"{files.resume_command(run_dir)}"
         )
     return Trained(run_dir, state, step, finished)
+
+
+def check_options(
+    experiment: Experiment,
+    *,
+    seed: int,
+    num_seeds: int,
+    checkpoint_every: int,
+    max_skipped: int,
+) -> None:
+    """Raises a `ValueError` if what `train` takes is out of range."""
+    check_positive(
+        num_steps=experiment.num_steps,
+        num_seeds=num_seeds,
+        checkpoint_every=checkpoint_every,
+        max_skipped=max_skipped,
+    )
+    check_seed(seed, num_seeds)
+    check_evaluation(experiment.evaluation)
 
 
 def _run_steps(
