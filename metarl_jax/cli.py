@@ -90,8 +90,8 @@ class SweepOptions:
       cpus_per_run: CPUs kept for each run, and the threads it computes with.
       gpus_per_run: GPUs kept for each run, or the share of one; without, a run computes
         on the CPU unless JAX_PLATFORMS says otherwise.
-      address: of a running Ray cluster, host:port, or auto on one of its machines; by
-        default this machine alone.
+      address: of a running Ray cluster, auto on one of its machines or host:port; by
+        default this machine alone. RAY_AUTH_MODE=token where the cluster wants one.
       seed: first random seed of every run; decides what is drawn, too.
       num_seeds: seeds of every run, trained at once.
       checkpoint_every: meta-training steps from one checkpoint to the next.
@@ -557,7 +557,7 @@ def _value_read(
     }:
         low, high = read(match[2]), read(match[3])
         return Range(low, high, bool(match[1]), kinds == {int})
-    return read(*shlex.split(word))
+    return read(*word.split())
 
 
 def _recorded_defaults(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from microscopic import microscopic
 from test_cli import fails
 
 from metarl_jax import cli
@@ -83,6 +84,16 @@ def run_sweep(directory):
         (["--vary", "inner-lr", "1", "--num-seeds", "0"], ["num_seeds", "1", "0"]),
         (["--vary", "inner-lr", "1", "--output-dir", "full"], ["full", "not empty"]),
         (["--vary", "inner-lr", "1", "--output-dir", "full/a"], ["full/a", "file"]),
+        (
+            ["--vary", "inner-lr", "1", "--cpus-per-run", "0"],
+            ["cpus_per_run", "above 0"],
+        ),
+        (["--vary", "inner-lr", "1", "--gpus-per-run", "1.5"], ["share", "1.5"]),
+        (["--vary", "inner-lr", "1", "--address", "here"], ["host:port", "'here'"]),
+        (
+            ["--vary", "inner-lr", "1", "--address", "localhost:1"],
+            ["no Ray cluster at localhost:1"],
+        ),
         (["--vary", "inner-lr", "1", "--cpus-per-rn", "1"], ["--cpus-per-run?"]),
     ],
     ids=lambda value: " ".join(value),
@@ -174,6 +185,17 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
     assert f"{HIGH}: ValueError: output directory {HIGH} is not empty" in output
 
 
+def test_a_run_that_gives_up_says_why_and_does_not_raise(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_tune, "load_experiment", lambda name: microscopic)
+    settings = {"seed": 0, "num_seeds": 1, "checkpoint_every": 2, "max_skipped": 2}
+    run = ray_tune.Run("x=1", "microscopic", {"skip": (1, 2)}, settings)
+    config = {"run": run._asdict(), "directory": str(tmp_path)}
+    for _ in range(2):  # called again, it goes on from what is saved
+        error = ray_tune._run_in_worker(config)["error"]
+        assert error.startswith("FloatingPointError: 2 updates in a row, up to step 3")
+        assert error.endswith("saved in x=1")
+
+
 def test_combinations_are_a_grid_or_drawn():
     grid = combinations({"a": [1, 2], "b": ["x", "y"]})
     assert [tuple(c.values()) for c in grid] == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
@@ -238,7 +260,7 @@ def test_what_is_drawn_depends_on_what_varies():
     np.testing.assert_array_equal(line.get_xdata(), [0.01, 0.1, 1.0])
     np.testing.assert_array_equal(line.get_ydata(), [1.0, 3.0, 2.0])
     assert (axes.get_xscale(), axes.get_xlabel()) == ("log", "inner-lr")
-    assert axes.get_ylabel() == "return after 1 adaptation steps"
+    assert axes.get_ylabel() == "return after 1 adaptation step"
 
     (axes,) = drawn({"a": [1, 2, 3], "b": ["x", "y"]}, range(6))
     assert axes.get_xscale() == "linear"
@@ -247,7 +269,7 @@ def test_what_is_drawn_depends_on_what_varies():
 
     axes, bar = drawn({"a": range(1, 8), "b": range(1, 9)}, range(56))
     assert len(axes.collections[0].get_offsets()) == 56
-    assert bar.get_label() == "<colorbar>"
+    assert bar.get_ylabel() == "return after 1 adaptation step"
 
     (axes,) = drawn({"a": ["x", "y", "z"]}, [1.0, 3.0, 2.0])
     names = [label.get_text() for label in axes.get_yticklabels()]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -77,11 +78,13 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
             )
     elif along is not None and len(values) == len(numeric) == 2:
         axes = figure.subplots()
-        _plane(figure, axes, finished, along, others[0])
-        _label(axes, record, "colour: mean")
+        bar = _plane(figure, axes, finished, along, others[0])
+        bar.set_label(_returns(record))
+        _label(axes, record, "mean")
     else:
         shown = finished[:MOST_DOTS]
-        figure.set_size_inches(7, 0.27 * len(shown) + 1.5)
+        widest = max(len(run["name"]) for run in shown)
+        figure.set_size_inches(5 + 0.09 * widest, 0.27 * len(shown) + 1.5)
         axes = figure.subplots()
         _dots(axes, shown)
         left_out = len(finished) - len(shown)
@@ -127,7 +130,7 @@ def _plane(
     finished: Sequence[Mapping[str, Any]],
     along: str,
     other: str,
-) -> None:
+) -> Colorbar:
     """Draws runs as points in the plane of two options."""
     # The best are drawn last, on top.
     worst_first = finished[::-1]
@@ -145,7 +148,9 @@ def _plane(
     _scale(axes.yaxis, axes.set_yscale, list(y))
     axes.set_xlabel(shown_option(along))
     axes.set_ylabel(shown_option(other))
-    figure.colorbar(points, ax=axes, pad=0.01).outline.set_visible(False)
+    bar = figure.colorbar(points, ax=axes, pad=0.01)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return bar
 
 
 def _dots(axes: Axes, finished: Sequence[Mapping[str, Any]]) -> None:
@@ -166,6 +171,8 @@ def _label_returns(axes: Axes, record: Mapping[str, Any], what: str) -> None:
 
 def _returns(record: Mapping[str, Any]) -> str:
     unit, last, _ = protocol(finished_runs(record), record["num_seeds"])
+    if last == "1":
+        unit = unit.replace("steps", "step").replace("episodes", "episode")
     return f"return after {last} {unit}"
 
 
@@ -175,7 +182,7 @@ def _label(axes: Axes, record: Mapping[str, Any], what: str) -> None:
     axes.set_title(f"{record['experiment']}: held-out tasks", loc="left", pad=22)
     axes.text(
         0,
-        1,
+        1.02,
         f"{what}{counts}",
         transform=axes.transAxes,
         color=GREY,
@@ -202,7 +209,7 @@ def _scale(axis: Any, set_scale: Any, values: Sequence[float]) -> None:
         return
     set_scale("log")
     gaps = np.diff(np.log(distinct))
-    if np.min(gaps) > np.sum(gaps) / 10:
+    if np.min(gaps) > np.sum(gaps) / 10 and all(len(f"{x:g}") < 6 for x in distinct):
         # Where there is room, the values themselves say more than powers of ten.
         axis.set_major_locator(FixedLocator(list(distinct)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

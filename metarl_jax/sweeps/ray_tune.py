@@ -8,7 +8,9 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from metarl_jax import plotting, training
 from metarl_jax.experiments import load_experiment
 from metarl_jax.runs import evaluation, files
 from metarl_jax.runs.progress import announced
+from metarl_jax.validation import check_above_zero
 
 # Where Ray keeps its own books, beside the runs; removed at the end.
 BOOKS = ".ray"
@@ -65,7 +68,7 @@ def run_all(
         machine is too small for a run.
       KeyboardInterrupt: at SIGINT; the workers are ended then.
     """
-    ray, tune = import_ray()
+    ray, tune = _import_ray()
     console = Console(highlight=False, soft_wrap=True)
     local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     what = f"{'starting' if address is None else 'joining'} Ray"
@@ -78,13 +81,14 @@ def run_all(
                 runtime_env={"env_vars": _environment(cpus_per_run, gpus_per_run)},
                 **local,
             )
-        except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+        except Exception as error:  # of many kinds, some of Ray's own
             raise ValueError(
-                f"Ray cannot be had at {address or 'this machine'}: {error}"
+                f"no Ray at {address or 'this machine'}: {type(error).__name__}: "
+                f"{error}"
             ) from None
     try:
         room = _check_room(ray.nodes(), cpus_per_run, gpus_per_run, address)
-        console.print(f"{len(runs)} runs, {room}")
+        console.print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {room}")
         results = tune.Tuner(
             tune.with_resources(
                 _run_in_worker, {"cpu": cpus_per_run, "gpu": gpus_per_run}
@@ -110,12 +114,37 @@ def run_all(
     }
 
 
-def import_ray() -> tuple[Any, Any]:
-    """Imports Ray in such a way that it sends nothing and says nothing.
+def check(
+    *, cpus_per_run: float = 1, gpus_per_run: float = 0, address: str | None = None
+) -> None:
+    """Checks what `run_all` takes, and that somebody listens at the address.
+
+    Ray would try for minutes.
 
     Raises:
-      ValueError: if it is not installed.
+      ValueError: if not, or Ray is not installed.
     """
+    check_above_zero(cpus_per_run=cpus_per_run)
+    shared = 0 <= gpus_per_run < 1 or gpus_per_run % 1 == 0
+    if not (shared and 0 <= gpus_per_run < math.inf):
+        raise ValueError(
+            "gpus_per_run must be a whole number, or a share between 0 and 1; got "
+            f"{gpus_per_run}"
+        )
+    _import_ray()
+    if address in (None, "auto"):
+        return
+    match = re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address)
+    if match is None:
+        raise ValueError(f"address must be host:port or auto; got {address!r}")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"no Ray cluster at {address}: {error}") from None
+
+
+def _import_ray() -> tuple[Any, Any]:
+    """Imports Ray in such a way that it sends nothing and says nothing."""
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, no tables of its own

@@ -109,7 +109,7 @@ def sweep(
     if missing:
         from metarl_jax.sweeps import ray_tune
 
-        ray_tune.import_ray()  # before anything is written
+        ray_tune.check(**cluster)  # before anything is written
         runs = [
             ray_tune.Run(
                 name_of(combination),
