@@ -138,7 +138,7 @@ def training_seconds(records: dict[str, dict]) -> dict[str, float]:
     # The same network; MAML itself is timed with several outer steps.
     medians = {
         row["method"].removesuffix("/trust-region"): row["step_seconds"]["median"]
-        for row in reversed(rows)
+        for row in reversed(rows.values())
     }
     return {
         name: record["training_steps"] * medians[name]

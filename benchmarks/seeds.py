@@ -1,6 +1,6 @@
 """Times sixteen seeds in one compiled program against sixteen separate runs.
 
-    python benchmarks/seeds.py
+    JAX_NUM_CPU_DEVICES=2 python benchmarks/seeds.py
 
 MAML with a trust region on 2-D navigation, as `point-nav-maml-quick` has it, in two
 sweeps: sixteen seeds, and eight inner learning rates with two seeds each. Compilation
@@ -9,6 +9,7 @@ a separate run compiles as the first run of an experiment does:
 
 - vmap: all members together in one program;
 - map: one program, the members one after another in each step;
+- devices: the same, the members shared out over the devices, if there are several;
 - separate: every member traced, compiled and run by itself.
 
 "compiled once" is what the separate runs would take if only the first had to compile.
@@ -17,6 +18,7 @@ JSON and prints a table.
 """
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +33,7 @@ from measuring import add_record_options, finish
 
 from metarl_jax import surrogates
 from metarl_jax.algorithms.maml import maml
-from metarl_jax.batching import map_tasks
+from metarl_jax.batching import map_seeds
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments.options import (
     OuterOptimizerName,
@@ -39,6 +41,7 @@ from metarl_jax.experiments.options import (
     outer_optimizer_named,
 )
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.runs.devices import Placement, moved, place
 from metarl_jax.runs.experiment import seed_keys
 from metarl_jax.types import MetaAlgorithm
 
@@ -89,11 +92,21 @@ def algorithm(size: Size, inner_lr: jax.Array) -> MetaAlgorithm:
 def train(
     size: Size,
     over: Callable[[Callable], Callable],
+    placement: Placement,
     key_init: jax.Array,
     key_steps: jax.Array,
     inner_lr: jax.Array,
 ) -> Run:
-    """Compiles and trains, all members that `over` maps over together."""
+    """Compiles and trains, all members that `over` maps over together.
+
+    Args:
+      size: of the experiment.
+      over: `metarl_jax.batching.map_seeds`, or the identity for one member.
+      placement: where the members are.
+      key_init: key of the initialisation.
+      key_steps: of the steps.
+      inner_lr: learning rate.
+    """
 
     def init(key, inner_lr):
         return algorithm(size, inner_lr).init(key)
@@ -104,11 +117,15 @@ def train(
     def steps(i, *args):
         return over(partial(step, i))(*args)
 
+    mesh, by_seed, _ = placement
+    key_init, key_steps, inner_lr = moved((key_init, key_steps, inner_lr), by_seed)
     start = time.perf_counter()
-    compiled_init = jax.jit(over(init)).lower(key_init, inner_lr).compile()
-    state = compiled_init(key_init, inner_lr)
-    lowered = jax.jit(steps).lower(np.int32(0), key_steps, state, inner_lr)
-    compiled_step = lowered.compile()
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        jitted_init = jax.jit(over(init), out_shardings=by_seed)
+        state = jitted_init.lower(key_init, inner_lr).compile()(key_init, inner_lr)
+        jitted_steps = jax.jit(steps, out_shardings=by_seed)
+        lowered = jitted_steps.lower(np.int32(0), key_steps, state, inner_lr)
+        compiled_step = lowered.compile()
     compiled = time.perf_counter()
     infos = []
     for i in range(size.num_steps):
@@ -151,7 +168,7 @@ def measure(size: Size, seeds: np.ndarray, inner_lr: np.ndarray) -> dict[str, An
     key_init, key_steps = (jnp.stack(x) for x in zip(*keys, strict=True))
     rates = jnp.asarray(inner_lr, jnp.float32)
     separate = [
-        train(size, lambda f: f, *member)
+        train(size, lambda f: f, Placement(), *member)
         for member in zip(key_init, key_steps, rates, strict=True)
     ]
     compile_seconds = sum(run.compile_seconds for run in separate)
@@ -166,8 +183,14 @@ def measure(size: Size, seeds: np.ndarray, inner_lr: np.ndarray) -> dict[str, An
             "seconds_compiled_once": once,
         }
     }
-    for name, over in [("vmap", jax.vmap), ("map", partial(map_tasks, group_size=1))]:
-        run = train(size, over, key_init, key_steps, rates)
+    one_by_one = partial(map_seeds, group_size=1)
+    ways = {"vmap": (map_seeds, Placement()), "map": (one_by_one, Placement())}
+    num_devices = len(jax.devices())
+    if num_devices > 1 and size.num_members % num_devices == 0:
+        placement = place(f"seeds={num_devices}", num_seeds=size.num_members)
+        ways["devices"] = (one_by_one, placement)
+    for name, (over, placement) in ways.items():
+        run = train(size, over, placement, key_init, key_steps, rates)
         seconds = run.compile_seconds + run.train_seconds
         rows[name] = {
             "seconds": seconds,

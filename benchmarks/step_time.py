@@ -1,11 +1,13 @@
-"""Times the compiled meta-training step on 2-D navigation.
+"""Times the compiled meta-training step of every algorithm.
 
     python benchmarks/step_time.py
 
-20 tasks × 20 episodes × 100 steps before and after one inner step: MAML with the trust
-region and with Adam, hidden layers of 64 and of 100, and every other method of the
-experiment `point-nav` with layers of 64. Every configuration runs in a process of its
-own, so that its peak memory is its own. Writes JSON and prints a table.
+On 2-D navigation, 20 tasks × 20 episodes × 100 steps before and after one inner step:
+MAML with the trust region and with Adam, hidden layers of 64 and of 100, and every
+other method of the experiment `point-nav` with layers of 64. Of the algorithms that
+remember or infer: their experiments as they are, and RL² on 512 bandits × 100 steps.
+Every configuration runs in a process of its own, so that its peak memory is its own.
+Writes JSON and prints a table.
 """
 
 import argparse
@@ -20,22 +22,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from measuring import (
+    add_record_options,
     compiled,
-    hardware,
+    finish,
     matmul_flops,
     matmul_flops_per_second,
     peak_memory_mib,
     seconds,
-    write,
 )
 
 from metarl_jax import rollout
 from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.experiments import load_experiment
 from metarl_jax.experiments.point_nav import METHODS, point_nav
 from metarl_jax.policies.mlp import mlp_policy
-from metarl_jax.types import Agent, Policy, TaskDistribution
+from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 
 NUM_TASKS, NUM_EPISODES = 20, 20
+# Experiments of the others: options, and environment steps in a meta-training step.
+OTHERS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "rl2/bandit": ("bandit-rl2", {"horizon": 100}, 512 * 100),
+    "rl2/grid": ("grid-rl2", {}, 128 * 4 * 15),
+    "rl2/grid, hypernetwork": ("grid-rl2", {"hypernetwork": True}, 128 * 4 * 15),
+    "varibad": ("grid-varibad", {}, 128 * 4 * 15),
+    "pearl": ("half-circle-pearl", {}, 16 * 5 * 20),
+    "dpt": ("bandit-dpt", {}, 64 * 100),
+}
 OUTER = ("trust-region", "adam")
 OUTPUT = Path(__file__).parent / "results" / "step_time.json"
 
@@ -49,8 +61,11 @@ def problem(width: int, activation: str) -> tuple[TaskDistribution, Policy]:
     return tasks, policy
 
 
-def time_step(what: str, width: int, activation: Any, repeats: int) -> dict:
-    """Measures one configuration of the meta-training step."""
+def built(what: str, width: int, activation: Any) -> tuple[MetaAlgorithm, int]:
+    """Returns an algorithm and the environment steps of its meta-training step."""
+    if what in OTHERS:
+        name, options, env_steps = OTHERS[what]
+        return load_experiment(name)(**options).algorithm, env_steps
     method, _, outer = what.partition("/")
     experiment = point_nav(
         method=method,  # type: ignore
@@ -60,7 +75,14 @@ def time_step(what: str, width: int, activation: Any, repeats: int) -> dict:
         hidden_sizes=(width, width),
         activation=activation,
     )
-    tasks, algorithm = experiment.tasks, experiment.algorithm
+    rounds = METHODS[method].rounds  # type: ignore
+    steps = rounds * NUM_TASKS * NUM_EPISODES * experiment.tasks.horizon
+    return experiment.algorithm, steps
+
+
+def time_step(what: str, width: int, activation: Any, repeats: int) -> dict:
+    """Measures one configuration of the meta-training step."""
+    algorithm, env_steps = built(what, width, activation)
     key = jax.random.key(0)
     state = jax.jit(algorithm.init)(key)
     program, trace_seconds, compile_seconds = compiled(algorithm.step, key, state)
@@ -74,8 +96,6 @@ def time_step(what: str, width: int, activation: Any, repeats: int) -> dict:
         return state, info
 
     lap = seconds(step, repeats=repeats)
-    rounds = METHODS[method].rounds  # type: ignore
-    env_steps = rounds * NUM_TASKS * NUM_EPISODES * tasks.horizon
     flops = matmul_flops(algorithm.step, key, state)
     peak = peak_memory_mib()
     limit = matmul_flops_per_second()
@@ -168,7 +188,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--activation", default="relu", choices=["relu", "tanh"])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 100])
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    add_record_options(parser, OUTPUT)
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one configuration, as JSON
     args = parser.parse_args()
     if args.only:
@@ -182,38 +202,41 @@ def main() -> None:
 
     def run(what, width):
         command = [sys.executable, __file__, "--only", f"{what}:{width}"]
-        command += ["--repeats", str(args.repeats), "--activation", args.activation]
+        command += ["--repeats", str(3 if args.quick else args.repeats)]
+        command += ["--activation", args.activation]
         output = subprocess.run(command, check=True, capture_output=True, text=True)
         return json.loads(output.stdout.splitlines()[-1])
 
+    configurations = [(f"maml/{outer}", w) for outer in OUTER for w in args.widths]
+    others = [*(name for name in METHODS if name != "maml"), *OTHERS]
+    configurations += [(name, args.widths[0]) for name in others]
+    if args.quick:
+        configurations, args.widths = configurations[-1:], args.widths[:1]
     print(
-        f"{'method':18}{'width':>6}{'comp s':>7}{'step s':>9}"
+        f"{'method':24}{'width':>6}{'comp s':>7}{'step s':>9}"
         f"{'env steps/s':>13}{'of matmul':>11}{'temp MiB':>10}{'peak MiB':>10}"
     )
-    configurations = [(f"maml/{outer}", w) for outer in OUTER for w in args.widths]
-    others = [name for name in METHODS if name != "maml"]
-    configurations += [(name, args.widths[0]) for name in others]
-    steps = []
+    steps, rollouts = {}, {}
     for what, width in configurations:
         row = run(what, width)
-        steps.append(row)
+        steps[f"{what}:{width}"] = row
         print(
-            f"{what:18}{width:6}{row['compile_seconds']:7.1f}"
+            f"{what:24}{width:6}{row['compile_seconds']:7.1f}"
             f"{row['step_seconds']['median']:9.3f}"
             f"{row['env_steps_per_second']:13,.0f}"
             f"{row['fraction_of_limit']:11.0%}"
             f"{row['temporaries_mib']:10.1f}{row['peak_memory_mib']:10.0f}",
             flush=True,
         )
-    rollouts = [run("rollout", width) for width in args.widths]
-    for row in rollouts:
+    for width in args.widths:
+        row = rollouts[str(width)] = run("rollout", width)
         print(
-            f"{'rollout alone':14}{row['width']:6}{'':20}"
+            f"{'rollout alone':20}{width:6}{'':20}"
             f"{row['env_steps_per_second']:13,.0f}   "
             f"{row['fraction_of_bare_scan']:.0%} of a bare scan; with an agent for "
             f"each task {row['in_meta_step_fraction_of_bare_scan']:.0%}"
         )
-    write(args.output, {"hardware": hardware(), "steps": steps, "rollouts": rollouts})
+    finish(args, {"steps": steps, "rollouts": rollouts})
 
 
 if __name__ == "__main__":

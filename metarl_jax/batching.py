@@ -1,4 +1,4 @@
-"""How a function of one task is run over a batch of tasks.
+"""How a function of one task, or of one seed, is run over a batch of them.
 
 Under one `vmap` the whole batch moves through every operation together, which fills an
 accelerator. In groups under a scan a group's activations stay in a CPU's cache and only
@@ -10,7 +10,8 @@ devices with an axis `"tasks"` has been set, as training does,
         jax.jit(algorithm.step)(key, state)
 
 and the numbers are those of one device but for the order of sums. The algorithms are
-written for one task and leave the choice to the functions here.
+written for one task and leave the choice to the functions here. Seeds are run likewise,
+over an axis `"seeds"`.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 TASK_AXIS = "tasks"
+SEED_AXIS = "seeds"
 
 
 def map_tasks(function: Callable, *, group_size: int | None = None) -> Callable:
@@ -37,15 +39,23 @@ def map_tasks(function: Callable, *, group_size: int | None = None) -> Callable:
     Raises:
       ValueError: when called, if the tasks cannot be shared out among the devices.
     """
+    return _shared_out(_in_groups(function, group_size), TASK_AXIS)
 
-    def mapped(*args):
-        if group_size is None:
-            return jax.vmap(function)(*args)
-        # A batch_size of 1 would still add a batch axis to every matrix product.
-        batch_size = None if group_size == 1 else group_size
-        return jax.lax.map(lambda xs: function(*xs), args, batch_size=batch_size)
 
-    return _shared_out(mapped)
+def map_seeds(function: Callable, *, group_size: int | None = None) -> Callable:
+    """Maps a function of one seed over the leading axis of its arguments.
+
+    Args:
+      function: `(*seed_arrays) -> pytree`, for one seed; it may map over tasks.
+      group_size: as in `map_tasks`.
+
+    Returns:
+      `(*batched_arrays) -> pytree` with outputs stacked along the leading axis.
+
+    Raises:
+      ValueError: when called, if the seeds cannot be shared out among the devices.
+    """
+    return _shared_out(_in_groups(function, group_size), SEED_AXIS)
 
 
 def mean_over_tasks(function: Callable, *, group_size: int | None = None) -> Callable:
@@ -72,7 +82,7 @@ def mean_over_tasks(function: Callable, *, group_size: int | None = None) -> Cal
         if group_size is None:
             outputs = jax.vmap(function)(*args)
             return jax.tree.map(lambda x: jnp.mean(x, axis=0), outputs)
-        num_tasks = _num_tasks(args)
+        num_tasks = _batch_size(args)
         size = min(group_size, num_tasks)
         num_groups, remainder = divmod(num_tasks, size)
         if remainder:
@@ -102,12 +112,38 @@ def mean_over_tasks(function: Callable, *, group_size: int | None = None) -> Cal
         return jax.tree.map(lambda x: x / num_tasks, total)
 
     # One row of means from each device; the shares are equal, and so is their weight.
-    rows = _shared_out(lambda *args: jax.tree.map(lambda x: x[None], mean(*args)))
+    rows = _shared_out(
+        lambda *args: jax.tree.map(lambda x: x[None], mean(*args)), TASK_AXIS
+    )
     return lambda *args: jax.tree.map(lambda x: jnp.mean(x, axis=0), rows(*args))
 
 
-def _shared_out(function: Callable) -> Callable:
-    """Lets every device of the mesh run a function on its share of the batch.
+def _in_groups(function: Callable, group_size: int | None) -> Callable:
+    """Maps over the leading axis on one device."""
+
+    def mapped(*args):
+        if group_size is None:
+            return jax.vmap(function)(*args)
+        if group_size == 1:  # a group's axis would be one in every matrix product
+            return jax.lax.map(lambda xs: function(*xs), args)
+        size = min(group_size, _batch_size(args))
+        num_groups, remainder = divmod(_batch_size(args), size)
+        whole = num_groups * size
+        groups = jax.tree.map(
+            lambda x: x[:whole].reshape(num_groups, size, *x.shape[1:]), args
+        )
+        outputs = jax.lax.map(lambda xs: jax.vmap(function)(*xs), groups)
+        outputs = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), outputs)
+        if not remainder:
+            return outputs
+        rest = jax.vmap(function)(*jax.tree.map(lambda x: x[whole:], args))
+        return jax.tree.map(lambda *x: jnp.concatenate(x), outputs, rest)
+
+    return mapped
+
+
+def _shared_out(function: Callable, axis: str) -> Callable:
+    """Lets every device along an axis of the mesh run a function on its share.
 
     The batch `[N, ...]` becomes `[devices, N / devices, ...]`, mapped over the first
     axis, which is laid out over the mesh: a scan over tasks then runs within a device
@@ -117,38 +153,40 @@ def _shared_out(function: Callable) -> Callable:
 
     def shared(*args):
         mesh = jax.sharding.get_abstract_mesh()
-        num_devices, num_tasks = mesh.shape.get(TASK_AXIS, 1), _num_tasks(args)
-        if num_devices == 1 or _is_shared_out():
+        num_devices, size = mesh.shape.get(axis, 1), _batch_size(args)
+        if num_devices == 1 or _is_shared_out(axis):
             return function(*args)
-        if num_tasks % num_devices:
+        if size % num_devices:
             raise ValueError(
-                f"the axis {TASK_AXIS} of the mesh must divide the number of tasks in "
-                f"a batch; got {num_devices} devices and {num_tasks} tasks"
+                f"the axis {axis} of the mesh must divide the number of {axis} in a "
+                f"batch; got {num_devices} devices and {size} {axis}"
             )
         over_devices = partial(
-            jax.lax.with_sharding_constraint, shardings=PartitionSpec(TASK_AXIS)
+            jax.lax.with_sharding_constraint, shardings=PartitionSpec(axis)
         )
 
         def share(x):
-            return over_devices(x.reshape(num_devices, -1, *x.shape[1:]))
+            shape = (num_devices, size // num_devices, *x.shape[1:])
+            return over_devices(x.reshape(shape))
 
         def gather(x):
-            return over_devices(x).reshape(-1, *x.shape[2:])
+            return over_devices(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
-        outputs = jax.vmap(function, axis_name=TASK_AXIS)(*jax.tree.map(share, args))
+        over = jax.vmap(function, axis_name=axis, spmd_axis_name=axis)
+        outputs = over(*jax.tree.map(share, args))
         return jax.tree.map(gather, outputs)
 
     return shared
 
 
-def _is_shared_out() -> bool:
+def _is_shared_out(axis: str) -> bool:
     """Tells whether what is being traced is a device's share already."""
     try:
-        jax.lax.axis_size(TASK_AXIS)
+        jax.lax.axis_size(axis)
     except NameError:
         return False
     return True
 
 
-def _num_tasks(args: tuple) -> int:
+def _batch_size(args: tuple) -> int:
     return jax.tree.leaves(args)[0].shape[0]

@@ -42,6 +42,8 @@ class RunOptions:
     Attributes:
       seed: first random seed.
       num_seeds: seeds trained at once: seed, seed + 1, ...
+      seed_group_size: seeds computed together, one group after the other; by default
+        one on a CPU, all elsewhere.
       output_dir: new directory of the run; by default one in runs/.
       checkpoint_every: meta-training steps from one checkpoint to the next; the last
         step is always saved.
@@ -51,6 +53,7 @@ class RunOptions:
 
     seed: int = 0
     num_seeds: int = 1
+    seed_group_size: int | None = None
     output_dir: Path | None = None
     checkpoint_every: int = 50
     max_skipped: int = 10

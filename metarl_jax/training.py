@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from metarl_jax.batching import map_seeds
 from metarl_jax.runs import (
     checkpoints,
     devices,
@@ -72,6 +74,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     num_seeds: int = 1,
+    seed_group_size: int | None = None,
     output_dir: str | Path | None = None,
     checkpoint_every: int = 50,
     max_skipped: int = 10,
@@ -91,7 +94,10 @@ def train(
       name: what the experiment is called in the records.
       options: what the experiment was built with, for the records.
       seed: the first random seed.
-      num_seeds: S, seeds trained together under one `vmap`: seed, …, seed + S - 1.
+      num_seeds: S, seeds trained together in one program: seed, …, seed + S - 1.
+      seed_group_size: seeds under one `vmap`, one group after the other within a step;
+        need not divide S. None: one seed on a CPU, whose cores one seed fills, all
+        seeds of a device elsewhere.
       output_dir: a new or empty directory; None for a new one in `runs/`.
       checkpoint_every: steps from one checkpoint to the next; the end is always saved.
       max_skipped: how many updates in a row may be left out for not being finite.
@@ -114,6 +120,7 @@ def train(
         experiment,
         seed=seed,
         num_seeds=num_seeds,
+        seed_group_size=1 if seed_group_size is None else seed_group_size,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
@@ -123,6 +130,7 @@ def train(
         "options": dict(options or {}),
         "seed": seed,
         "num_seeds": num_seeds,
+        "seed_group_size": seed_group_size,
         "num_steps": experiment.num_steps,
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
@@ -167,7 +175,9 @@ def train(
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
-            lowered = _lower(experiment.algorithm, seed, num_seeds, placement)
+            lowered = _lower(
+                experiment.algorithm, seed, num_seeds, seed_group_size, placement
+            )
             # What can be wrong with the arguments has been found: files may change.
             if manager is not None:
                 checkpoints.discard_after(manager, step)
@@ -354,7 +364,11 @@ def _run_steps(
 
 
 def _lower(
-    algorithm: MetaAlgorithm, seed: int, num_seeds: int, placement: devices.Placement
+    algorithm: MetaAlgorithm,
+    seed: int,
+    num_seeds: int,
+    seed_group_size: int | None,
+    placement: devices.Placement,
 ) -> _Lowered:
     """Traces `init` and one meta-training step, once each, and checks what they make.
 
@@ -366,11 +380,18 @@ def _lower(
     def init(key):
         return algorithm.init(key)
 
-    def step(key, i, state):
+    def one_step(i, key, state):
         return algorithm.step(jax.random.fold_in(key, i), state)
 
+    def step(key, i, state):
+        if num_seeds == 1:
+            return one_step(i, key, state)
+        return map_seeds(partial(one_step, i), group_size=seed_group_size)(key, state)
+
     if num_seeds > 1:
-        init, step = jax.vmap(init), jax.vmap(step, in_axes=(0, None, 0))
+        init = jax.vmap(init)
+        if seed_group_size is None and jax.default_backend() == "cpu":
+            seed_group_size = 1
     mesh, by_seed, everywhere = placement
     keys = devices.moved(seed_keys(seed, num_seeds), by_seed)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import metarl_jax
-from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.batching import map_seeds, map_tasks, mean_over_tasks
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
@@ -120,9 +120,41 @@ def batched(mesh):
     return found
 
 
+def seeds(devices):
+    """The same of groups of seeds, each with tasks of its own, on a mesh of both."""
+    keys, x = jax.random.split(jax.random.key(0), (4, 8)), jnp.arange(32.0)
+    x = x.reshape(4, 8)
+
+    def function(keys, x):
+        groups = {"group_size": 1}
+        doubled = map_tasks(lambda x: 2 * x, **groups)(x)
+        return mean_over_tasks(jax.random.normal, **groups)(keys), jnp.mean(doubled)
+
+    noise = [[jax.random.normal(key) for key in row] for row in keys]
+    truth = np.mean(noise, axis=1), 2 * x.mean(1)
+    kinds = (AxisType.Auto,) * 2
+    mesh = jax.make_mesh((2, 4), ("seeds", "tasks"), axis_types=kinds, devices=devices)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    by_seed = NamedSharding(mesh, PartitionSpec("seeds"))
+    args = jax.jit(lambda x: x, out_shardings=by_seed)((keys, x))
+    found = {}
+    for group_size in (None, 1, 2):
+        program = jax.jit(map_seeds(function, group_size=group_size))
+        with jax.set_mesh(mesh):
+            program = program.lower(*args).compile()
+        whole = jax.jit(lambda x: x, out_shardings=everywhere)(program(*args))
+        sent = re.findall(r" (all-[a-z]+|collective-[a-z]+)\(", program.as_text())
+        found[str(group_size)] = {
+            "error": max(map(error, truth, whole)),
+            "sent": sorted(set(sent)),
+        }
+    return found
+
+
 if __name__ == "__main__":
     mesh = jax.make_mesh((NUM_DEVICES,), ("tasks",), axis_types=(AxisType.Auto,))
     folder = Path(metarl_jax.__file__).parent / "algorithms"
     names = sorted({path.stem for path in folder.glob("*.py")} - {"__init__"})
     found = {name: compare(name, mesh) for name in sys.argv[1:] or names}
-    print(json.dumps({"groups": batched(mesh), "algorithms": found}))
+    groups = {"groups": batched(mesh), "seeds": seeds(jax.devices())}
+    print(json.dumps({**groups, "algorithms": found}))

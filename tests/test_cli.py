@@ -140,6 +140,10 @@ def test_every_experiment_documents_each_of_its_options():
         ),
         (["train", "point-nav-maml", "--seed", "-1"], ["seed", "0", "-1"]),
         (["train", "point-nav-maml", "--num-seeds", "0"], ["num_seeds", "1", "0"]),
+        (
+            ["train", "point-nav-maml", "--seed-group-size", "0"],
+            ["seed_group_size", "1", "0"],
+        ),
         (["train", "point-nav-maml", "--output-dir", "full"], ["full", "not empty"]),
         (
             ["train", "point-nav-maml", "--output-dir", "full/a"],

@@ -56,6 +56,13 @@ def test_groups_on_eight_devices_equal_a_plain_loop(eight):
         assert found["sent"] == ["all-reduce"]  # the means and the gradient alone
 
 
+def test_seeds_on_eight_devices_keep_to_themselves(eight):
+    assert set(eight["seeds"]) == {"None", "1", "2"}
+    for found in eight["seeds"].values():
+        assert found["error"] < 1e-6
+        assert found["sent"] == ["all-reduce"]  # the means over tasks alone
+
+
 def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
     algorithms = eight["algorithms"]
     assert {"maml", "promp", "rl2", "reptile", "es_maml"} <= set(algorithms)

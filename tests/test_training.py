@@ -274,10 +274,12 @@ def test_a_resume_that_differs_is_refused(changes, message, whole):
     assert before == sorted((p, p.stat().st_mtime_ns) for p in whole.run_dir.rglob("*"))
 
 
-def test_seeds_together_are_the_seeds_alone(tmp_path):
-    together = run(tmp_path / "together", num_steps=4, seed=5, num_seeds=2)
+@pytest.mark.parametrize("group_size", [None, 1, 2, 3])
+def test_seeds_together_are_the_seeds_alone(group_size, tmp_path):
+    groups = {"num_seeds": 3, "seed_group_size": group_size}
+    together = run(tmp_path / "together", num_steps=4, seed=5, **groups)
     rows = metrics(tmp_path / "together")
-    for i, seed in enumerate((5, 6)):
+    for i, seed in enumerate((5, 6, 7)):
         alone = run(tmp_path / f"{seed}", num_steps=4, seed=seed)
         for a, b in zip(leaves(together.state), leaves(alone.state), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-6)

@@ -1,7 +1,7 @@
 """The devices of a run: a mesh that the tasks and the seeds are shared out over.
 
 What is learned on a mesh is what is learned on one device but for the order of sums.
-`metarl_jax.batching` shares out the tasks; the seeds need nothing but their place.
+`metarl_jax.batching` shares them out.
 """
 
 import math
@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from metarl_jax.batching import TASK_AXIS
-
-SEED_AXIS = "seeds"
+from metarl_jax.batching import SEED_AXIS, TASK_AXIS
 
 
 class Placement(NamedTuple):
