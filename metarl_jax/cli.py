@@ -97,6 +97,8 @@ class SweepOptions:
         default this machine alone. RAY_AUTH_MODE=token where the cluster wants one.
       seed: first random seed of every run; decides what is drawn, too.
       num_seeds: seeds of every run, trained at once.
+      seed_group_size: seeds computed together, one group after the other; by default
+        one on a CPU, all elsewhere.
       checkpoint_every: meta-training steps from one checkpoint to the next.
       max_skipped: updates in a row that may be left out for not being finite.
     """
@@ -113,6 +115,7 @@ class SweepOptions:
     address: str | None = None
     seed: int = 0
     num_seeds: int = 1
+    seed_group_size: int | None = None
     checkpoint_every: int = 50
     max_skipped: int = 10
 

@@ -120,7 +120,7 @@ def train(
         experiment,
         seed=seed,
         num_seeds=num_seeds,
-        seed_group_size=1 if seed_group_size is None else seed_group_size,
+        seed_group_size=seed_group_size,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
@@ -274,6 +274,7 @@ def check_options(
     *,
     seed: int,
     num_seeds: int,
+    seed_group_size: int | None,
     checkpoint_every: int,
     max_skipped: int,
 ) -> None:
@@ -281,6 +282,7 @@ def check_options(
     check_positive(
         num_steps=experiment.num_steps,
         num_seeds=num_seeds,
+        seed_group_size=1 if seed_group_size is None else seed_group_size,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )

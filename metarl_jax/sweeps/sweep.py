@@ -1,8 +1,8 @@
 """A sweep: an ordinary training run for every combination, and one record of all.
 
 The runs are what `metarl-jax train` makes, each in its own directory, where it can be
-looked at, evaluated and continued like any other; the seeds of a run are trained under
-one `vmap`. What is known of a run is what its directory holds, so a sweep that was
+looked at, evaluated and continued like any other; the seeds of a run are trained in one
+program. What is known of a run is what its directory holds, so a sweep that was
 stopped, however it was, goes on where it stood.
 """
 
@@ -52,6 +52,7 @@ def sweep(
     plan: Plan,
     output_dir: str | Path,
     *,
+    seed_group_size: int | None = None,
     checkpoint_every: int = 50,
     max_skipped: int = 10,
     **cluster: Any,
@@ -61,6 +62,7 @@ def sweep(
     Args:
       plan: what is swept.
       output_dir: a new directory, or one in which the same sweep was begun before.
+      seed_group_size: as `train` takes it.
       checkpoint_every: as `train` takes it.
       max_skipped: as `train` takes it.
       **cluster: what `metarl_jax.sweeps.ray_tune.run_all` takes.
@@ -78,6 +80,7 @@ def sweep(
     settings: dict[str, Any] = {
         "seed": plan.seed,
         "num_seeds": plan.num_seeds,
+        "seed_group_size": seed_group_size,
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
     }
