@@ -16,6 +16,7 @@ import re
 import shlex
 import sys
 import textwrap
+import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,47 @@ class DeviceOptions:
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """What is varied, and where the runs are computed.
+
+    Attributes:
+      vary: an option and its values, such as --vary inner-lr 0.05 0.1; a value of
+        several words in quotes; a range as uniform:LOW:HIGH or loguniform:LOW:HIGH,
+        with --num-samples. Give it again for further options.
+      num_samples: combinations drawn at random; by default all, as a grid.
+      output_dir: directory of the sweep; by default sweeps/EXPERIMENT. On a cluster one
+        that all machines see. The same command in it continues a sweep.
+      cpus_per_run: CPUs kept for each run, and the threads it computes with.
+      gpus_per_run: GPUs kept for each run, or the share of one; without, a run computes
+        on the CPU unless JAX_PLATFORMS says otherwise.
+      address: of a running Ray cluster, auto on one of its machines or host:port; by
+        default this machine alone. RAY_AUTH_MODE=token where the cluster wants one.
+      seed: first random seed of every run; decides what is drawn, too.
+      num_seeds: seeds of every run, trained at once.
+      seed_group_size: seeds computed together, one group after the other; by default
+        one on a CPU, all elsewhere.
+      checkpoint_every: meta-training steps from one checkpoint to the next.
+      max_skipped: updates in a row that may be left out for not being finite.
+    """
+
+    vary: Annotated[
+        tuple[tuple[str, ...], ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="OPTION VALUE [VALUE ...]"),
+    ] = ()
+    num_samples: int | None = None
+    output_dir: Path | None = None
+    cpus_per_run: float = 1
+    gpus_per_run: float = 0
+    address: str | None = None
+    seed: int = 0
+    num_seeds: int = 1
+    seed_group_size: int | None = None
+    checkpoint_every: int = 50
+    max_skipped: int = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +192,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "plot": _plot,
+        "sweep": _sweep,
         "reproduce": _reproduce,
         "list": _list,
     }
@@ -251,6 +294,61 @@ def _plot(args: list[str]) -> int:
     return 0
 
 
+def _sweep(args: list[str]) -> int:
+    """`metarl-jax sweep EXPERIMENT --vary OPTION VALUE… [--options]`."""
+    name, rest = (args[0], args[1:]) if args and args[0][:1] != "-" else (None, args)
+    if name is None and any(arg in ("-h", "--help") for arg in rest):
+        print(_sweep_overview())
+        return 0
+    if name is None:
+        raise ValueError(
+            "sweep needs an experiment right after it; there are "
+            + ", ".join(experiment_summaries())
+        )
+    check_experiment(name)
+    prog = f"metarl-jax sweep {name}"
+
+    import jax
+
+    # The workers compute; this process must not take a GPU's memory from them.
+    jax.config.update("jax_platforms", "cpu")
+    factory = load_experiment(name)
+    options = _parse(
+        _arguments(factory, _experiment_options(factory), sweep=SweepOptions()),
+        rest,
+        prog=prog,
+    )
+    settings = dataclasses.asdict(options.sweep)
+    vary = _varied(settings.pop("vary"), factory, rest, prog=prog)
+    shared = {
+        option: value
+        for option, value in dataclasses.asdict(options.experiment).items()
+        if option not in vary
+    }
+    output_dir = settings.pop("output_dir") or Path("sweeps") / name
+
+    from metarl_jax.sweeps import figure, sweep, table
+
+    plan = sweep.Plan(
+        name,
+        shared,
+        vary,
+        **{key: settings.pop(key) for key in ("num_samples", "seed", "num_seeds")},
+    )
+    try:
+        record = sweep.sweep(plan, output_dir, **settings)
+    except KeyboardInterrupt:
+        command = shlex.join(["metarl-jax", "sweep", *args])
+        _say(f"stopped; what is done is kept, and the same command goes on: {command}")
+        _leave(0)
+    _say(table.layout(record))
+    if not table.finished_runs(record):
+        raise FloatingPointError("every run of the sweep failed")
+    drawn = figure.draw(record, output_dir / sweep.FIGURE)
+    _say(f"{output_dir}: {sweep.SWEEP}, {drawn.name}")
+    return 0
+
+
 def _reproduce(args: list[str]) -> int:
     """`metarl-jax reproduce TABLE [--options]`."""
     name, args = (args[0], args[1:]) if args and args[0][:1] != "-" else (None, args)
@@ -347,6 +445,36 @@ def _training_arguments(factory: Callable, config: Mapping[str, Any] | None) -> 
             if field.name in config
         }
         run = dataclasses.replace(run, **recorded)
+    return _arguments(
+        factory,
+        _experiment_options(factory, defaults),
+        run=run,
+        devices=DeviceOptions(),
+    )
+
+
+def _arguments(factory: Callable, experiment: type, **groups: Any) -> type:
+    """Builds the type of a command's options: an experiment's, and others in groups."""
+    groups = {"experiment": experiment(), **groups}
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [
+            (name, type(group), dataclasses.field(default=group))
+            for name, group in groups.items()
+        ],
+        frozen=True,
+    )
+    arguments.__doc__ = inspect.getdoc(factory).partition("\nArgs:")[0]  # type: ignore
+    return arguments
+
+
+def _experiment_options(factory: Callable, defaults: Mapping[str, Any] = {}) -> type:
+    """Builds the type whose fields are the options of an experiment.
+
+    Args:
+      factory: the experiment's function; every keyword becomes an option.
+      defaults: in place of the function's own.
+    """
     # The strings of `from __future__ import annotations` would mean nothing elsewhere.
     signature = inspect.signature(factory, eval_str=True)
     helps = _argument_helps(factory.__doc__ or "")
@@ -359,17 +487,83 @@ def _training_arguments(factory: Callable, config: Mapping[str, Any] | None) -> 
         fields.append((name, annotation, dataclasses.field(default=default)))
     experiment = dataclasses.make_dataclass("Experiment", fields, frozen=True)
     experiment.__doc__ = "What the experiment takes."
-    arguments = dataclasses.make_dataclass(
-        "Arguments",
-        [
-            ("experiment", experiment, dataclasses.field(default=experiment())),
-            ("run", RunOptions, dataclasses.field(default=run)),
-            ("devices", DeviceOptions, dataclasses.field(default=DeviceOptions())),
-        ],
-        frozen=True,
-    )
-    arguments.__doc__ = inspect.getdoc(factory).partition("\nArgs:")[0]  # type: ignore
-    return arguments
+    return experiment
+
+
+def _varied(
+    vary: Sequence[Sequence[str]], factory: Callable, args: list[str], *, prog: str
+) -> dict[str, Any]:
+    """Reads what follows each `--vary`, as the experiment's own options are read.
+
+    Args:
+      vary: of each the words: an option and its values.
+      factory: the experiment's function.
+      args: all arguments, among which an option that is varied must not be.
+      prog: for the sentences.
+
+    Returns:
+      By option, its values or the range they are drawn from.
+
+    Raises:
+      ValueError: one sentence.
+    """
+    from metarl_jax.sweeps.combinations import Range
+
+    parameters = inspect.signature(factory, eval_str=True).parameters
+    known = [name.replace("_", "-") for name in parameters]
+    fixed = {arg.partition("=")[0].replace("_", "-") for arg in args}
+    varied: dict[str, Any] = {}
+    for option, *words in (words or ("",) for words in vary):
+        option = option.removeprefix("--").replace("_", "-")
+        if option not in known:
+            raise ValueError(
+                f"--vary needs an option of the experiment; got {option!r}"
+                f"{_suggestion(option, known)}; see {prog} --help"
+            )
+        if {f"--{option}", f"--no-{option}"} & fixed:
+            raise ValueError(f"--{option} cannot be both given and varied")
+        name = option.replace("-", "_")
+        if name in varied:
+            raise ValueError(f"--vary {option} can be given once; got it twice")
+        kind = parameters[name].annotation
+        values: Any = [
+            _value_read(word, name, kind, factory, prog=prog) for word in words
+        ]
+        if ranges := [value for value in values if isinstance(value, Range)]:
+            if len(values) > 1:
+                raise ValueError(
+                    f"--vary {option} takes one range or some values; got both in "
+                    f"{' '.join(words)}"
+                )
+            values = ranges[0]
+        varied[name] = values
+    return varied
+
+
+def _value_read(
+    word: str, name: str, kind: Any, factory: Callable, *, prog: str
+) -> Any:
+    """Reads one value of an option that is varied, or the range it is drawn from."""
+    from metarl_jax.sweeps.combinations import Range
+
+    option = "--" + name.replace("_", "-")
+    if kind is bool:
+        if word.lower() not in ("true", "false"):
+            raise ValueError(f"{option} must be true or false; got {word!r}")
+        return word.lower() == "true"
+
+    def read(*words):
+        parsed = _parse(_experiment_options(factory), [option, *words], prog=prog)
+        return getattr(parsed, name)
+
+    kinds = set(typing.get_args(kind) or [kind]) - {type(None)}
+    if (match := re.fullmatch(r"(log)?uniform:(.*):(.*)", word)) and kinds <= {
+        int,
+        float,
+    }:
+        low, high = read(match[2]), read(match[3])
+        return Range(low, high, bool(match[1]), kinds == {int})
+    return read(*word.split())
 
 
 def _recorded_defaults(
@@ -507,6 +701,7 @@ commands:
   train EXPERIMENT    meta-train an experiment, evaluate it and draw its figures
   evaluate RUN        evaluate a trained run on held-out tasks
   plot RUN [RUN ...]  draw a run's figures again, or compare several runs
+  sweep EXPERIMENT    train with many combinations of options, here or on a cluster
   reproduce TABLE     compute a published table again and compare
   list                list the experiments and tables
 
@@ -521,17 +716,22 @@ examples:
   metarl-jax train point-nav-maml --num-seeds 3 --output-dir runs/mine
   metarl-jax train --resume runs/mine --num-steps 300
   metarl-jax train EXPERIMENT --help    all options of an experiment
+  metarl-jax sweep point-nav-maml-quick --vary inner-lr 0.05 0.1 0.2
   metarl-jax reproduce rl2-bandits --quick"""
 
 
-def _train_overview() -> str:
-    options = "\n".join(
+def _options_listed(*kinds: type) -> str:
+    """Lists the options of some groups with what their docstrings say of them."""
+    return "\n".join(
         f"  --{name.replace('_', '-'):<18} {text}"
-        for kind in (RunOptions, DeviceOptions)
+        for kind in kinds
         for name, text in _argument_helps(
             (kind.__doc__ or "").replace("Attributes:", "Args:")
         ).items()
     )
+
+
+def _train_overview() -> str:
     return f"""usage: metarl-jax train EXPERIMENT [OPTIONS]
        metarl-jax train --resume RUN [OPTIONS]
 
@@ -541,9 +741,31 @@ experiments:
 {_experiment_table()}
 
 options of every run:
-{options}
+{_options_listed(RunOptions, DeviceOptions)}
 
 `metarl-jax train EXPERIMENT --help` shows the experiment's own options too."""
+
+
+def _sweep_overview() -> str:
+    return f"""usage: metarl-jax sweep EXPERIMENT --vary OPTION VALUE [VALUE ...] [...]
+
+Train an experiment with every combination of some options' values, each a run of its
+own in a worker process of Ray, and compare what they reach on held-out tasks. The other
+options of the experiment are given as to `metarl-jax train`.
+
+experiments:
+{_experiment_table()}
+
+options of every sweep:
+{_options_listed(SweepOptions)}
+
+examples:
+  metarl-jax sweep point-nav-maml-quick --vary inner-lr 0.05 0.1 0.2 --num-seeds 2
+  metarl-jax sweep point-nav-maml --vary hidden-sizes 64 "64 64" --vary num-tasks 10 20
+  metarl-jax sweep point-nav-maml --vary inner-lr loguniform:0.01:1 --num-samples 20 \\
+      --address auto --cpus-per-run 2
+
+`metarl-jax sweep EXPERIMENT --help` shows the experiment's own options too."""
 
 
 def _experiment_table() -> str:

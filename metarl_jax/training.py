@@ -116,15 +116,14 @@ def train(
         seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
     """
-    check_positive(
-        num_steps=experiment.num_steps,
+    check_options(
+        experiment,
+        seed=seed,
         num_seeds=num_seeds,
-        seed_group_size=1 if seed_group_size is None else seed_group_size,
+        seed_group_size=seed_group_size,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
-    check_seed(seed, num_seeds)
-    check_evaluation(experiment.evaluation)
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
@@ -268,6 +267,27 @@ def train(
             f"{files.resume_command(run_dir)}"
         )
     return Trained(run_dir, state, step, finished)
+
+
+def check_options(
+    experiment: Experiment,
+    *,
+    seed: int,
+    num_seeds: int,
+    seed_group_size: int | None,
+    checkpoint_every: int,
+    max_skipped: int,
+) -> None:
+    """Raises a `ValueError` if what `train` takes is out of range."""
+    check_positive(
+        num_steps=experiment.num_steps,
+        num_seeds=num_seeds,
+        seed_group_size=1 if seed_group_size is None else seed_group_size,
+        checkpoint_every=checkpoint_every,
+        max_skipped=max_skipped,
+    )
+    check_seed(seed, num_seeds)
+    check_evaluation(experiment.evaluation)
 
 
 def _run_steps(

@@ -36,14 +36,15 @@ LAYERS = [
     {"runs"},
     {"training", "plotting"},
     {"experiments"},
-    {"reproduction"},
+    {"reproduction", "sweeps"},
     {"cli"},
 ]
 WITHIN = {
     *("policies", "envs", "strategies", "runs", "training", "experiments"),
-    *("reproduction", "cli"),
+    *("reproduction", "sweeps", "cli"),
 }
-IMPURE = {"runs", "training", "plotting", "experiments", "reproduction", "cli"}
+IMPURE = {"runs", "training", "plotting", "experiments"}
+IMPURE |= {"reproduction", "sweeps", "cli"}
 
 
 def unit(path):

@@ -55,9 +55,9 @@ def fails(capsys, args, status=2):
 def test_what_needs_no_jax_does_not_import_it():
     code = (
         "import sys; from metarl_jax.cli import main\n"
-        "for args in (['--help'], ['list'], ['train', '--help'], ['train', 'nothing']):"
-        " main(args)\n"
-        "heavy = {'jax', 'gymnax', 'matplotlib', 'orbax'} & set(sys.modules)\n"
+        "for args in (['--help'], ['list'], ['train', '--help'], ['train', 'nothing'],"
+        " ['sweep', '--help']): main(args)\n"
+        "heavy = {'jax', 'gymnax', 'matplotlib', 'orbax', 'ray'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     repository = str(Path(__file__).parent.parent)

@@ -1,0 +1,1 @@
+"""Sweeps: an experiment trained with many combinations of options, side by side."""
