@@ -81,7 +81,8 @@ def pearl_half_circle(*, seed: int = 0, num_instances: int = 2000) -> Table:
             "one goal in an episode, drawn from those that fit all it has seen. Who "
             "goes to the nearest of those instead, and on to the next as soon as a "
             "place is ruled out, walks along the half-circle. PEARL, three seeds, may "
-            "look in several places on its way. The goal is met in an episode if it "
-            "has any reward.",
+            "look in several places on its way; each seed begins every trial in nearly "
+            "the same, so that the first episode hangs on how many of the held-out "
+            "goals are there. The goal is met in an episode if it has any reward.",
         ),
     )
