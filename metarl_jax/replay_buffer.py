@@ -97,27 +97,59 @@ def sample(key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int) -> Any
     return jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
 
 
-def window(
+class Placed(NamedTuple):
+    """A step and its place in the trial it was taken in."""
+
+    step: Any
+    position: jax.Array  # int32, the trial's steps before it
+    known: jax.Array  # int32, those of earlier episodes: what was inferred from
+
+
+def place(steps: Any, mask: jax.Array, *, num_episodes: int) -> Placed:
+    """Notes of steps where in their trials they are.
+
+    Args:
+      steps: leaves `[E, T, ...]`, of one trial or of some that follow one another.
+      mask: `[E, T]` which of the steps were taken.
+      num_episodes: episodes of a trial.
+
+    Returns:
+      The steps, `[E, T]`.
+    """
+    count = jnp.cumsum(mask.ravel()).reshape(mask.shape).astype(jnp.int32)
+    taken = count - mask  # of all trials
+    before = taken[:, 0]
+    begin = before[jnp.arange(len(mask)) // num_episodes * num_episodes]
+    known = jnp.broadcast_to((before - begin)[:, None], mask.shape)
+    return Placed(steps, taken - begin[:, None], known)
+
+
+def prefix(
     key: Key, buffer: ReplayBuffer, task: jax.Array, *, size: int
 ) -> tuple[Any, jax.Array]:
-    """Draws consecutive steps of some tasks, as many as a uniform number in 1…B.
+    """Draws what was known of some tasks when one of their steps was taken.
+
+    The step is drawn uniformly; known are the steps of its trial before its episode,
+    none in the first.
 
     Args:
       key: consumed.
-      buffer: the buffer; it must hold a step of each of these tasks.
+      buffer: of `Placed` steps; it must hold a step of each of these tasks.
       task: `[N]` which; the same one may be there twice.
-      size: B, the most steps of each.
+      size: B, the most steps of each; what came later is left out, and so is what the
+        ring no longer holds.
 
     Returns:
       Steps, leaves `[N, B, ...]`, and which of them count, `[N, B]`.
     """
-    key_length, key_start = jax.random.split(key)
     capacity = jax.tree.leaves(buffer.steps)[0].shape[1]
-    held, shape = buffer.size[task][:, None], (task.shape[0], 1)
-    length = jax.random.randint(key_length, shape, 1, jnp.minimum(held, size) + 1)
-    start = jax.random.randint(key_start, shape, 0, held - length + 1)
-    oldest = buffer.cursor[task][:, None] - held
-    number = jnp.arange(size)
-    slot = (oldest + start + number) % capacity
-    steps = jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps)
-    return steps, number < length
+    held = buffer.size[task]
+    age = jax.random.randint(key, task.shape, 0, held)  # 0 is the oldest
+    oldest = buffer.cursor[task] - held
+    drawn = (oldest + age) % capacity
+    start = age - buffer.steps.position[task, drawn]
+    number = start[:, None] + jnp.arange(size)
+    end = start + buffer.steps.known[task, drawn]
+    slot = (oldest[:, None] + number) % capacity
+    steps = jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps.step)
+    return steps, (number >= 0) & (number < end[:, None])

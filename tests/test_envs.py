@@ -318,6 +318,7 @@ def test_point_navigation_rewards_and_actions():
 
 def test_sparse_point_navigation():
     tasks = point_navigation.sparse_point_navigation()
+    shaped = point_navigation.sparse_point_navigation(train_reward="shaped")
     keys = jax.random.split(jax.random.key(0), 2000)
     train = jax.vmap(tasks.sample)(keys)
     heldout = jax.vmap(tasks.sample_heldout)(keys)
@@ -329,13 +330,13 @@ def test_sparse_point_navigation():
     assert not np.any(heldout.dense)
     np.testing.assert_allclose(np.linalg.norm(train.goal, axis=-1), 1.0, rtol=1e-6)
 
-    oracle = jax.vmap(lambda task: tasks.oracles["straight to goal"](None, task))
-    for batch in (train, heldout):
+    for family, batch in ((tasks, train), (tasks, heldout), (shaped, train)):
         batch = jax.tree.map(lambda x: x[:300], batch)
-        walked, _ = walk_straight(tasks, batch)
-        np.testing.assert_allclose(oracle(batch), walked, atol=2e-5)
+        walked, _ = walk_straight(family, batch)
+        oracle = jax.vmap(partial(family.oracles["straight to goal"], None))(batch)
+        np.testing.assert_allclose(oracle, walked, atol=2e-5)
 
-    def reward(distance, task):
+    def reward(distance, task, tasks=tasks):
         goal = task.goal / jnp.linalg.norm(task.goal)
         state = tasks.env.reset_env(jax.random.key(0), task)[1]
         state = state.replace(position=goal * (1 - distance))
@@ -349,6 +350,8 @@ def test_sparse_point_navigation():
     np.testing.assert_allclose(
         jax.vmap(reward, (0, None))(distances, dense), -distances, atol=1e-6
     )
+    both = jax.vmap(partial(reward, task=dense, tasks=shaped))(distances)
+    np.testing.assert_allclose(both, [1.0, 0.835, -0.025, -0.1], atol=1e-6)
 
 
 # Bandits

@@ -1,5 +1,6 @@
 """PEARL's parts against closed forms and loops; an update and a run as a whole."""
 
+from collections import Counter
 from functools import partial
 
 import chex
@@ -118,33 +119,50 @@ def test_sampling_is_uniform_over_what_is_there():
     assert np.mean(drawn[0] == drawn[2]) < 0.5
 
 
-def test_windows_are_consecutive_and_reach_all_that_is_there():
+def test_what_was_known_is_what_the_trial_had_shown_before_the_episode():
     """Task 0 has gone round its ring, task 1 has not; values count the steps."""
-    step = jnp.zeros((), jnp.int32)
-    buffer = replay_buffer.empty(step, num_tasks=2, capacity=7)
-    for start in (0, 5):
-        values = np.arange(start, start + 5, dtype=np.int32)[None]
-        buffer = replay_buffer.add(buffer, np.array([0]), values, values >= 0)
-    values = np.arange(3, dtype=np.int32)[None]
-    buffer = replay_buffer.add(buffer, np.array([1]), values, values >= 0)
-    task = np.tile([0, 1], 2000)
-    steps, mask = jax.tree.map(
-        np.asarray, replay_buffer.window(jax.random.key(0), buffer, task, size=4)
+    rng = np.random.default_rng(3)
+    num_episodes, capacity, size = 3, 14, 3
+    zero = jnp.zeros((), jnp.int32)
+    buffer = replay_buffer.empty(
+        replay_buffer.Placed(zero, zero, zero), num_tasks=2, capacity=capacity
     )
-    for held, rows in ((np.arange(3, 10), 0), (np.arange(3), 1)):
-        windows = {
+    taken = [], []  # of each task: its steps, each with what was known
+    for task in (0, 1, 0, 0):
+        # Episodes of one step or two: a trial of three, and one that is cut short.
+        mask = np.arange(2) < rng.integers(1, 3, size=(5, 1))
+        values = len(taken[task]) + np.cumsum(mask).reshape(mask.shape) - 1
+        for begin in (0, num_episodes):
+            known = []
+            for episode in range(begin, min(begin + num_episodes, 5)):
+                steps = values[episode][mask[episode]]
+                taken[task].extend((step, list(known)) for step in steps)
+                known.extend(steps)
+        placed = replay_buffer.place(values, mask, num_episodes=num_episodes)
+        placed, flat = jax.tree.map(lambda x: jnp.reshape(x, (1, -1)), (placed, mask))
+        buffer = replay_buffer.add(buffer, np.array([task]), placed, flat)
+
+    steps, mask = jax.tree.map(
+        np.asarray,
+        replay_buffer.prefix(
+            jax.random.key(0), buffer, np.tile([0, 1], 3000), size=size
+        ),
+    )
+    assert len(taken[0]) > capacity > len(taken[1])
+    for task in (0, 1):
+        held = taken[task][-capacity:]
+        expected = Counter(
+            tuple(x for x in known[:size] if x >= held[0][0]) for _, known in held
+        )
+        assert max(map(len, expected)) == size
+        found = Counter(
             tuple(row[valid])
-            for row, valid in zip(steps[rows::2], mask[rows::2], strict=True)
-        }
-        longest = min(4, len(held))
-        assert windows == {
-            tuple(held[i : i + n])
-            for n in range(1, longest + 1)
-            for i in range(len(held) - n + 1)
-        }
-        counts = np.bincount(mask[rows::2].sum(axis=1))[1:]
-        assert scipy.stats.chisquare(counts).pvalue > 1e-3
-        assert len(counts) == longest
+            for row, valid in zip(steps[task::2], mask[task::2], strict=True)
+        )
+        assert found.keys() == expected.keys()
+        counts = np.array([(found[x], expected[x]) for x in expected])
+        frequency = counts[:, 1] / len(held) * 3000
+        assert scipy.stats.chisquare(counts[:, 0], frequency).pvalue > 1e-3
 
 
 def test_random_actions_are_kept_up_as_long_as_they_should_be():
@@ -363,7 +381,7 @@ def build(kind, **kwargs):
         "num_updates": 2,
         "batch_size": 4,
         "context_size": 5,
-        "consecutive_fraction": 0.5,
+        "trial_fraction": 0.5,
         "capacity": 11,
         "recent_capacity": 9,
         "latent_size": 2,
@@ -405,16 +423,21 @@ def test_a_step_moves_all_that_is_learned_and_remembers_what_it_saw(stepped):
     np.testing.assert_array_equal(old.replay.cursor, [9, 9, 9])
     num_trials = {9: 0, 15 - 11: 1, 21 - 11: 2}
     assert sum(num_trials[int(cursor)] for cursor in new.replay.cursor) == 4
+    # Trials have two episodes of three steps.
+    for task in range(3):
+        placed = old.recent.steps
+        np.testing.assert_array_equal(placed.position[task], [*range(6), 0, 1, 2])
+        np.testing.assert_array_equal(placed.known[task], [0, 0, 0, 3, 3, 3, 0, 0, 0])
     if kind == "discrete":
         return
     for task in range(3):
         goal = np.asarray(new.tasks.goal[task])
-        for buffer, dense in ((new.replay, True), (new.recent, False)):
-            place = np.asarray(buffer.steps.next_obs[task])
+        for steps, dense in ((new.replay.steps, True), (new.recent.steps.step, False)):
+            place = np.asarray(steps.next_obs[task])
             distance = np.linalg.norm(place - goal, axis=-1)
             sparse = np.where(distance <= 0.2, 1 - distance, 0)
             expected = -distance if dense else sparse
-            np.testing.assert_allclose(buffer.steps.reward[task], expected, atol=1e-6)
+            np.testing.assert_allclose(steps.reward[task], expected, atol=1e-6)
 
 
 def test_inference_takes_episodes_in_any_order_and_portions(stepped):
@@ -530,7 +553,7 @@ def test_twice_n_steps_are_n_and_n_again_with_the_buffers(tmp_path):
         ({"recent_capacity": 8}, "recent_capacity must be at least the 9 .* got 8"),
         ({"temperature": 0.0}, "temperature must be above 0; got 0.0"),
         ({"target_rate": 1.5}, "target_rate must be between 0 and 1; got 1.5"),
-        ({"consecutive_fraction": 2.0}, "consecutive_fraction must be between 0 and 1"),
+        ({"trial_fraction": 2.0}, "trial_fraction must be between 0 and 1"),
         ({"discount": -0.1}, "discount must be between 0 and 1; got -0.1"),
     ],
 )

@@ -19,7 +19,10 @@ from metarl_jax.envs.tabular_mdp import tabular_mdp
 from metarl_jax.evaluation import adaptation_rounds, evaluate, heldout_tasks
 from metarl_jax.strategies import bandit, bayes_optimal, grid, mdp, sampling
 from metarl_jax.strategies.gittins import gittins_indices, gittins_table
-from metarl_jax.strategies.half_circle import PosteriorSamplingHalfCircle
+from metarl_jax.strategies.half_circle import (
+    NearestFirstHalfCircle,
+    PosteriorSamplingHalfCircle,
+)
 from metarl_jax.types import Agent
 
 compile_fast = functools.partial(
@@ -621,8 +624,12 @@ def test_wrong_arguments_of_mdp_strategies_are_named(build, options, message):
         build(3, 2, **{"horizon": 4, **options})
 
 
-def test_posterior_sampling_on_the_half_circle_against_a_plain_loop():
+@pytest.mark.parametrize(
+    "policy", [PosteriorSamplingHalfCircle(), NearestFirstHalfCircle()]
+)
+def test_a_strategy_on_the_half_circle_against_a_plain_loop(policy):
     """Its mean return in each of three episodes, known to a quarter of a point."""
+    sampling = isinstance(policy, PosteriorSamplingHalfCircle)
     rng = np.random.default_rng(0)
     angles = np.linspace(0.0, np.pi, 100)
     goals = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -630,10 +637,13 @@ def test_posterior_sampling_on_the_half_circle_against_a_plain_loop():
     for trial in returns:
         goal, possible = goals[rng.integers(100)], np.ones(100, bool)
         for episode in range(3):
-            drawn = goals[rng.choice(np.flatnonzero(possible))]
+            aim = goals[rng.choice(np.flatnonzero(possible))]
             position = np.zeros(2)
             for _ in range(20):
-                position = position + np.clip(drawn - position, -0.1, 0.1)
+                if not sampling:
+                    left = goals[possible]
+                    aim = left[np.argmin(np.abs(left - position).max(axis=-1))]
+                position = position + np.clip(aim - position, -0.1, 0.1)
                 distance = np.linalg.norm(goal - position)
                 others = np.linalg.norm(goals - position, axis=-1)
                 if distance <= 0.2:
@@ -643,7 +653,6 @@ def test_posterior_sampling_on_the_half_circle_against_a_plain_loop():
                     possible &= others > 0.2
 
     tasks = sparse_point_navigation()
-    policy = PosteriorSamplingHalfCircle()
     agent = agent_of(policy)
 
     def one_trial(key, goal):
@@ -657,4 +666,8 @@ def test_posterior_sampling_on_the_half_circle_against_a_plain_loop():
     all_goals = jnp.asarray(np.tile(goals, (10, 1)))
     ours = compile_fast(jax.vmap(one_trial))(keys, all_goals)
     np.testing.assert_allclose(ours.mean(0), returns.mean(0), atol=0.9)
-    assert returns.mean(0)[0] < 2.5 < 4 < returns.mean(0)[2]
+    if sampling:
+        assert returns.mean(0)[0] < 2.5 < 4 < returns.mean(0)[2]
+    else:
+        assert np.all(ours[:, 1] > 0)  # two episodes see the whole half-circle
+        assert returns.mean(0)[0] < 6 < 13 < returns.mean(0)[2]

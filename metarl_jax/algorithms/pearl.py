@@ -17,8 +17,9 @@ its end, and the belief is updated by what happened then.
 Different from the authors' code: the prior is one of the factors, so that an empty
 context is no exception; the encoder sees the next observation too, as in the paper;
 two Q functions have target copies and there is no V (`metarl_jax.soft_actor_critic`);
-and the first experience is that of random actions which are kept up for some steps, as
-others do not meet a sparse reward.
+contexts may be those of a trial so far (`trial_fraction`), which are what there is to
+infer from in a new task, beginning with nothing; and the first experience is that of
+random actions which are kept up for some steps, as others do not meet a sparse reward.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ from metarl_jax.policies.context import join
 from metarl_jax.policies.latent import LatentPolicy, prior
 from metarl_jax.policies.mlp import MLP
 from metarl_jax.policies.random import PersistentRandomPolicy
-from metarl_jax.replay_buffer import ReplayBuffer
+from metarl_jax.replay_buffer import Placed, ReplayBuffer
 from metarl_jax.soft_actor_critic import TwinCritic
 from metarl_jax.types import (
     Agent,
@@ -109,7 +110,7 @@ def pearl(
     num_updates: int = 20,
     batch_size: int = 256,
     context_size: int = 100,
-    consecutive_fraction: float | jax.Array = 0.0,
+    trial_fraction: float | jax.Array = 0.0,
     capacity: int = 10_000,
     recent_capacity: int = 1000,
     latent_size: int = 5,
@@ -142,9 +143,9 @@ def pearl(
       num_updates: U. The authors make 2000 after about 5000 steps of acting.
       batch_size: B.
       context_size: L.
-      consecutive_fraction: how many of the contexts are consecutive steps, as a trial
-        gives them, n of them with n uniform in 1…L; the others, with the authors all,
-        are L steps drawn with replacement.
+      trial_fraction: how many of the contexts are what was known when one of the recent
+        steps was taken: the episodes of its trial before its own, the first L steps of
+        them. The others, with the authors all, are L steps drawn with replacement.
       capacity: steps of each task that the replay buffer holds.
       recent_capacity: how many of the last of them contexts are made of.
       latent_size: C, how long z is.
@@ -185,7 +186,7 @@ def pearl(
         latent_size=latent_size,
     )
     check_fraction(
-        consecutive_fraction=consecutive_fraction,
+        trial_fraction=trial_fraction,
         discount=discount,
         target_rate=target_rate,
     )
@@ -253,15 +254,20 @@ def pearl(
     def store(replay, recent, chosen, task_batch, trajectories):
         """Adds trajectories `[N, E, T, ...]` of the chosen tasks to both buffers."""
 
-        def add(buffer, trajectories):
+        def add(buffer, steps, mask):
             steps, mask = jax.tree.map(
-                lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]),
-                soft_actor_critic.transitions(trajectories),
+                lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), (steps, mask)
             )
             return replay_buffer.add(buffer, chosen, steps, mask)
 
-        seen = jax.vmap(shown)(task_batch, trajectories)
-        return add(replay, trajectories), add(recent, seen)
+        seen, mask = soft_actor_critic.transitions(
+            jax.vmap(shown)(task_batch, trajectories)
+        )
+        place = partial(replay_buffer.place, num_episodes=num_episodes)
+        return (
+            add(replay, *soft_actor_critic.transitions(trajectories)),
+            add(recent, jax.vmap(place)(seen, mask), mask),
+        )
 
     def init(key):
         key_tasks, key_params, key_explore = jax.random.split(key, 3)
@@ -287,9 +293,13 @@ def pearl(
         step, _ = soft_actor_critic.transitions(
             jax.tree.map(lambda x: x[0, 0, 0], trajectories)
         )
+        zero = jnp.zeros((), jnp.int32)
         replay, recent = (
-            replay_buffer.empty(step, num_tasks=num_train_tasks, capacity=size)
-            for size in (capacity, recent_capacity)
+            replay_buffer.empty(held, num_tasks=num_train_tasks, capacity=size)
+            for held, size in (
+                (step, capacity),
+                (Placed(step, zero, zero), recent_capacity),
+            )
         )
         replay, recent = store(
             replay, recent, jnp.arange(num_train_tasks), task_batch, trajectories
@@ -316,17 +326,15 @@ def pearl(
         """Draws what may have been seen of tasks `[N]`: steps `[N, L, ...]`, a mask.
 
         Steps from here and there nearly always hold some of the reward that was ever
-        met. From consecutive ones is learned what to believe while it is not.
+        met. From those of a trial so far is learned what to believe while it is not.
         """
-        key_kind, key_sample, key_window = jax.random.split(key, 3)
-        sampled = replay_buffer.sample(key_sample, recent, task, size=context_size)
-        consecutive, mask = replay_buffer.window(
-            key_window, recent, task, size=context_size
-        )
-        as_trial = jax.random.bernoulli(key_kind, consecutive_fraction, task.shape)
+        key_kind, key_sample, key_prefix = jax.random.split(key, 3)
+        sampled = replay_buffer.sample(key_sample, recent, task, size=context_size).step
+        known, mask = replay_buffer.prefix(key_prefix, recent, task, size=context_size)
+        as_trial = jax.random.bernoulli(key_kind, trial_fraction, task.shape)
         return jax.tree.map(
             lambda x, y: jax.vmap(jnp.where)(as_trial, x, y),
-            (consecutive, mask),
+            (known, mask),
             (sampled, jnp.ones_like(mask)),
         )
 

@@ -32,7 +32,7 @@ class EnvParams(environment.EnvParams):
 class SparseEnvParams(EnvParams):
     """The task of `sparse_point_navigation`."""
 
-    dense: jax.Array  # [] bool, whether the reward is -d instead of the sparse one
+    dense: jax.Array  # [] bool, whether the reward is not the sparse one
 
 
 class PointNavigation(environment.Environment[EnvState, EnvParams]):
@@ -217,7 +217,7 @@ def point_navigation(
 def sparse_point_navigation(
     *,
     horizon: int = 20,
-    train_reward: Literal["dense", "sparse"] = "dense",
+    train_reward: Literal["dense", "shaped", "sparse"] = "dense",
     num_goals: int = 100,
     num_heldout_goals: int = 20,
     goal_radius: float = 0.2,
@@ -232,11 +232,15 @@ def sparse_point_navigation(
     dense reward -d and held-out ones the sparse reward: the kind is part of the task,
     `task.dense`. An episode always lasts the whole horizon.
 
-    The oracle `"straight to goal"` is the exact optimum of either reward.
+    Who does not know the goal does best by -d in the middle of where it may be, and by
+    the sparse reward where it most likely is. The shaped reward r - d / 10 keeps that
+    and says everywhere which way to go.
+
+    The oracle `"straight to goal"` is the exact optimum of each reward.
 
     Args:
       horizon: T, steps in an episode.
-      train_reward: the reward of meta-training tasks.
+      train_reward: the reward of meta-training tasks, -d, r - d / 10 or r.
       num_goals: goals in all.
       num_heldout_goals: how many of them only held-out tasks have.
       goal_radius: where the sparse reward begins.
@@ -249,9 +253,9 @@ def sparse_point_navigation(
     Raises:
       ValueError: if an argument is out of range.
     """
-    if train_reward not in ("dense", "sparse"):
+    if train_reward not in ("dense", "shaped", "sparse"):
         raise ValueError(
-            f"train_reward must be 'dense' or 'sparse'; got {train_reward!r}"
+            f"train_reward must be 'dense', 'shaped' or 'sparse'; got {train_reward!r}"
         )
     if not 1 <= num_heldout_goals < num_goals:
         raise ValueError(
@@ -264,7 +268,8 @@ def sparse_point_navigation(
 
     def reward(distance, params):
         sparse = jnp.where(distance <= goal_radius, 1.0 - distance, 0.0)
-        return jnp.where(params.dense, -distance, sparse)
+        dense = sparse - distance / 10 if train_reward == "shaped" else -distance
+        return jnp.where(params.dense, dense, sparse)
 
     env = PointNavigation(
         reward=reward,
@@ -291,7 +296,7 @@ def sparse_point_navigation(
 
     return gymnax_family(
         env,
-        sampler(train_angles, dense=train_reward == "dense"),
+        sampler(train_angles, dense=train_reward != "sparse"),
         sample_heldout_params=sampler(heldout_angles, dense=False),
         horizon=horizon,
         oracles={"straight to goal": straight},

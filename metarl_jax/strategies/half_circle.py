@@ -1,4 +1,10 @@
-"""Posterior sampling on the half-circle of Rakelly et al. 2019 (arXiv 1903.08254)."""
+"""Exact inference on the half-circle of Rakelly et al. 2019 (arXiv 1903.08254).
+
+Both strategies know the hundred places where goals stand, meta-training and held-out
+ones alike (`metarl_jax.envs.point_navigation.sparse_point_navigation` with its
+defaults), and what a reward says: none, that every goal within the radius is ruled out;
+1 - d, that the goal is at the distance d. They differ in what they do with it.
+"""
 
 from typing import NamedTuple
 
@@ -24,10 +30,7 @@ class HalfCircleMemory(NamedTuple):
 class PosteriorSamplingHalfCircle(NamedTuple):
     """Goes in each episode straight to a goal drawn from the posterior, and stays.
 
-    It knows the hundred places where goals stand, meta-training and held-out ones alike
-    (`metarl_jax.envs.point_navigation.sparse_point_navigation` with its defaults), and
-    what a reward says: none, that every goal within the radius is ruled out; 1 - d,
-    that the goal is at the distance d. Its goal is drawn again after every episode.
+    Its goal is drawn again after every episode.
     """
 
     def init(self, key, memory, obs):
@@ -47,17 +50,54 @@ class PosteriorSamplingHalfCircle(NamedTuple):
     def apply(self, params, memory, obs):
         """Goes towards the drawn goal; the value is not estimated."""
         del params
-        step = jnp.clip(memory.goal - obs, -_MAX_STEP, _MAX_STEP)
-        return Decided(step / _ACTION_SCALE), jnp.zeros(()), memory
+        return _towards(memory.goal, obs), jnp.zeros(()), memory
 
     def observe(self, memory, transition):
         """Rules goals out by the sparse reward."""
-        distance = jnp.linalg.norm(_goals() - transition.next_obs, axis=-1)
-        seen, reward = distance <= _GOAL_RADIUS, transition.reward
-        # Goals are three hundredths apart; two of them may be as far from a point.
-        as_far = jnp.abs(distance - (1.0 - reward)) < 1e-4
-        fits = jnp.where(reward > 0, seen & as_far, ~seen)
-        return memory._replace(possible=memory.possible & fits)
+        return memory._replace(possible=_still_possible(memory.possible, transition))
+
+
+class NearestFirstHalfCircle(NamedTuple):
+    """Goes to the nearest goal that fits all it has seen, and so along the half-circle.
+
+    While posterior sampling has one goal for an episode, this one goes on to the next
+    as soon as a place is ruled out. It draws nothing and is not the Bayes optimum.
+    Its memory is which goals are possible, `[100]`.
+    """
+
+    def init(self, key, memory, obs):
+        """Returns no parameters."""
+        del key, memory, obs
+        return {}
+
+    def initial_memory(self):
+        """Returns that all are."""
+        return jnp.ones(_NUM_GOALS, bool)
+
+    def apply(self, params, memory, obs):
+        """Goes where the fewest steps lead; the value is not estimated."""
+        del params
+        offset = jnp.max(jnp.abs(_goals() - obs), axis=-1)
+        nearest = jnp.argmin(jnp.where(memory, offset, jnp.inf))
+        return _towards(_goals()[nearest], obs), jnp.zeros(()), memory
+
+    def observe(self, memory, transition):
+        """Rules goals out by the sparse reward."""
+        return _still_possible(memory, transition)
+
+
+def _towards(goal: jax.Array, obs: jax.Array) -> Decided:
+    """Returns the action that goes straight to a goal, or stays there."""
+    return Decided(jnp.clip(goal - obs, -_MAX_STEP, _MAX_STEP) / _ACTION_SCALE)
+
+
+def _still_possible(possible: jax.Array, transition) -> jax.Array:
+    """Returns which of the possible goals fit a transition, `[100]`."""
+    distance = jnp.linalg.norm(_goals() - transition.next_obs, axis=-1)
+    seen, reward = distance <= _GOAL_RADIUS, transition.reward
+    # Goals are three hundredths apart; two of them may be as far from a point.
+    as_far = jnp.abs(distance - (1.0 - reward)) < 1e-4
+    return possible & jnp.where(reward > 0, seen & as_far, ~seen)
 
 
 def _goals() -> jax.Array:
