@@ -1,8 +1,9 @@
 """Shows where the time of a meta-training step goes.
 
-    python benchmarks/hotspots.py maml promp grid-rl2
+    python benchmarks/hotspots.py
 
-For methods of the experiment `point-nav`, and for other experiments by their own names:
+For methods of the experiment `point-nav`, and for other experiments by their own names
+(bandits are pulled a hundred times):
 the shares of the step's operations by function, by line and by primitive; what XLA
 counts of the step, loop bodies once; and how much of the machine's limits, measured in
 the same run, the step reaches. Writes JSON and prints a table.
@@ -20,15 +21,18 @@ from metarl_jax.experiments import load_experiment
 from metarl_jax.experiments.point_nav import METHODS
 
 OUTPUT = Path(__file__).parent / "results" / "hotspots.json"
-NAMES = ("maml", "promp", "grid-rl2")
+NAMES = ("maml", "promp", "bandit-rl2", "grid-rl2")
+OPTIONS = {"bandit-rl2": {"horizon": 100}}
 FIELDS = ("function", "line", "primitive")
 
 
 def measure(name: str, options: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Profiles the step of one experiment."""
     factory = load_experiment("point-nav" if name in METHODS else name)
-    method = {"method": name} if name in METHODS else {}
-    algorithm = factory(**method, **options).algorithm
+    options = {**OPTIONS.get(name, {}), **options}
+    if name in METHODS:
+        options["method"] = name
+    algorithm = factory(**options).algorithm
     key = jax.random.key(0)
     state = jax.jit(algorithm.init)(key)
     program = compile_with_names(algorithm.step, key, state)
