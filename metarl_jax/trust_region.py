@@ -60,6 +60,9 @@ def fisher_vector_product(
     divergence vanishes there, F *is* the Hessian of θ ↦ KL(π_θold ‖ π_θ), also where
     `distribution` adapts before it acts; no third derivative is needed.
 
+    J v is the transpose of u -> Jᵀ u at v, so that reverse mode, which keeps what the
+    adaptation's own choice of `differentiation` keeps, is all that is asked of it.
+
     Args:
       distribution: `(params) -> Distribution` over a batch of observations `[B]`.
       params: θ.
@@ -69,15 +72,15 @@ def fisher_vector_product(
     Returns:
       F v, shaped like `params`.
     """
-    current, tangent_map = jax.linearize(distribution, params)
+    current, pullback = jax.vjp(distribution, params)
+    pushforward = jax.linear_transpose(lambda u: pullback(u)[0], current)
     count = jnp.maximum(jnp.sum(mask), 1)
 
     def divergence(other):
         return jnp.sum(current.kl(other), where=mask) / count
 
-    tangent = tangent_map(vector)
-    _, metric_tangent = jax.jvp(jax.grad(divergence), (current,), (tangent,))
-    return jax.linear_transpose(tangent_map, params)(metric_tangent)[0]
+    _, metric_tangent = jax.jvp(jax.grad(divergence), (current,), pushforward(vector))
+    return pullback(metric_tangent)[0]
 
 
 def conjugate_gradient(

@@ -6,7 +6,7 @@ gets with one task, over several episodes.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 from gymnax.environments.environment import Environment
@@ -18,6 +18,8 @@ Task = Any
 Observation = Any
 State = Any
 Info = Any
+# How adaptation is differentiated (`metarl_jax.inner_loop`).
+Differentiation = Literal["plain", "rematerialised", "mixed"] | Callable[..., Any]
 
 
 class Agent(NamedTuple):

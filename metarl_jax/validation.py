@@ -4,7 +4,7 @@ import jax
 from gymnax.environments import spaces
 
 from metarl_jax.distributions import Categorical
-from metarl_jax.types import Policy, TaskDistribution
+from metarl_jax.types import Differentiation, Policy, TaskDistribution
 
 
 def check_positive(**counts: int) -> None:
@@ -31,6 +31,16 @@ def check_fraction(**fractions: float | jax.Array) -> None:
     for name, value in fractions.items():
         if isinstance(value, int | float) and not 0 <= value <= 1:
             raise ValueError(f"{name} must be between 0 and 1; got {value}")
+
+
+def check_differentiation(differentiation: Differentiation) -> None:
+    """Raises a `ValueError` if there is no such way to differentiate adaptation."""
+    choices = ("plain", "rematerialised", "mixed")
+    if differentiation not in choices and not callable(differentiation):
+        raise ValueError(
+            f"differentiation must be one of {', '.join(choices)}, or a policy of "
+            f"jax.checkpoint_policies; got {differentiation!r}"
+        )
 
 
 def check_policy(

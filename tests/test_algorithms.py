@@ -17,7 +17,12 @@ import pytest
 from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
 from metarl_jax.algorithms.anil import anil, body, head
 from metarl_jax.algorithms.cavia import cavia
-from metarl_jax.algorithms.emaml import emaml, exploration_objective, less_the_others
+from metarl_jax.algorithms.emaml import (
+    emaml,
+    exploration_objective,
+    less_the_others,
+    loss_and_log_ratio,
+)
 from metarl_jax.algorithms.es_maml import antithetic_gradient, es_maml
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.meta_sgd import Learned, meta_sgd
@@ -255,10 +260,11 @@ def test_emaml_s_expected_gradient_is_exact_by_enumeration():
     rate = 0.7
     pulls = np.array(list(itertools.product(range(3), repeat=3)))  # [27, 2 + 1]
     policy = SoftmaxBandit()
-    act_mean = partial(policy_gradient.surrogate_mean, policy)
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -act_mean(surrogates.score_function, params, batch),
+    scored_step = inner_loop.gradient_step(
+        partial(loss_and_log_ratio, policy, surrogates.score_function),
         optax.sgd(rate),
+        has_aux=True,
+        differentiation="mixed",
     )
 
     def batch(behaviour, action, payoff, baseline):
@@ -293,7 +299,7 @@ def test_emaml_s_expected_gradient_is_exact_by_enumeration():
             parts = [
                 exploration_objective(
                     policy,
-                    adaptation_step,
+                    scored_step,
                     surrogates.likelihood_ratio,
                     Agent(y, (), optax.sgd(rate).init(y)),
                     *batches[i],

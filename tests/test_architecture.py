@@ -24,9 +24,9 @@ ALGORITHMS = sorted(
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
     {"types"},
-    {"distributions", "returns", "surrogates", "trust_region", "inner_loop"},
+    {"distributions", "returns", "surrogates", "trust_region"},
     {"aggregation", "batching", "policy_gradient", "validation"},
-    {"replay_buffer", "soft_actor_critic"},
+    {"inner_loop", "replay_buffer", "soft_actor_critic"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials"},

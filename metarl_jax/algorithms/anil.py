@@ -21,7 +21,13 @@ import optax
 from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -99,6 +105,7 @@ def anil(
     outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 1.0,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds ANIL, or BOIL, for a task distribution and a policy without memory.
@@ -118,6 +125,9 @@ def anil(
       outer_optimizer: an optax transformation, or a `TrustRegion` (the default).
       discount: γ.
       gae_lambda: λ of the advantages.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
+        "mixed" goes through the parameters that do not adapt as well.
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -126,8 +136,8 @@ def anil(
 
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, no parameter adapts, or the policy has memory or does
-        not fit the action space.
+        not divide `num_tasks`, no parameter adapts, there is no such differentiation,
+        or the policy has memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -171,6 +181,7 @@ def anil(
     adaptation_step = inner_loop.gradient_step(
         lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
         inner_optimizer,
+        differentiation=differentiation,
     )
 
     def adapt(key, agent, trajectories):

@@ -21,7 +21,13 @@ from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surroga
 from metarl_jax.batching import map_tasks
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -71,6 +77,7 @@ def cavia(
     outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
     discount: float | jax.Array = 0.95,
     gae_lambda: float | jax.Array = 1.0,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds CAVIA for a task distribution and a policy without memory.
@@ -93,6 +100,8 @@ def cavia(
         the default).
       discount: γ.
       gae_lambda: λ of the advantages.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -101,8 +110,9 @@ def cavia(
 
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, the policy has memory or does not fit the action space,
-        or an observation is not one array of at least one axis.
+        not divide `num_tasks`, there is no such differentiation, the policy has memory
+        or does not fit the action space, or an observation is not one array of at least
+        one axis.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -144,6 +154,7 @@ def cavia(
     adaptation_step = inner_loop.gradient_step(
         lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
         inner_optimizer,
+        differentiation=differentiation,
     )
 
     def adapt(key, agent, trajectories):

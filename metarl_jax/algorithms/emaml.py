@@ -27,7 +27,14 @@ from metarl_jax.batching import map_tasks
 from metarl_jax.policy_gradient import Batch
 from metarl_jax.returns import normalise
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent, MetaAlgorithm, Params, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Params,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -64,9 +71,33 @@ def less_the_others(value: jax.Array) -> jax.Array:
     return value - (jnp.sum(value) - value) / num_others
 
 
+def loss_and_log_ratio(
+    policy: Policy, inner_surrogate: surrogates.Surrogate, params: Params, batch: Batch
+) -> tuple[jax.Array, jax.Array]:
+    """What an inner step descends, and the score of its data.
+
+    Args:
+      policy: how the agent acts.
+      inner_surrogate: what the inner step ascends, averaged over the valid steps.
+      params: θ, differentiable.
+      batch: `[E, T, ...]`, D.
+
+    Returns:
+      The loss and Σ_{τ in D} log π_θ(τ), both `[]`. The latter is relative to the
+      policy that acted: a constant, without which a line search would look for its
+      improvement in the last digits of a large number.
+    """
+    distribution = policy_gradient.act(policy, params, batch.obs)
+    action = batch.action.reshape(-1, *batch.action.shape[2:])
+    log_prob = distribution.log_prob(action).reshape(batch.mask.shape)
+    log_ratio = jnp.sum(log_prob - batch.log_prob, where=batch.mask)
+    loss = -policy_gradient.surrogate_mean_of(distribution, inner_surrogate, batch)
+    return loss, log_ratio
+
+
 def exploration_objective(
     policy: Policy,
-    adaptation_step: Any,
+    scored_step: Any,
     outer_surrogate: surrogates.Surrogate,
     agent: Agent,
     before: Batch,
@@ -79,7 +110,8 @@ def exploration_objective(
 
     Args:
       policy: how the agent acts.
-      adaptation_step: `(agent, batch) -> Agent`, differentiable.
+      scored_step: `(agent, batch) -> (Agent, [])`, differentiable: an inner step on
+        `loss_and_log_ratio`.
       outer_surrogate: S, averaged over the valid steps of `after`.
       agent: where adaptation starts; differentiable in its parameters.
       before: `[K, E, T, ...]`, D.
@@ -89,16 +121,7 @@ def exploration_objective(
     Returns:
       The surrogate, `[]`, and the adapted parameters θ'.
     """
-
-    def inner_step(agent, batch):
-        action = batch.action.reshape(-1, *batch.action.shape[2:])
-        log_prob = policy_gradient.act(policy, agent.params, batch.obs).log_prob(action)
-        # Relative to the policy that acted: a constant, without which a line search
-        # would look for its improvement in the last digits of a large number.
-        log_ratio = log_prob.reshape(batch.mask.shape) - batch.log_prob
-        return adaptation_step(agent, batch), jnp.sum(log_ratio, where=batch.mask)
-
-    adapted, log_ratio = jax.lax.scan(inner_step, agent, before)
+    adapted, log_ratio = jax.lax.scan(scored_step, agent, before)
     gain = policy_gradient.surrogate_mean(
         policy, outer_surrogate, adapted.params, after
     )
@@ -119,6 +142,7 @@ def emaml(
     correction_coeff: float | jax.Array = 1.0,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 1.0,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds E-MAML for a task distribution and a policy without memory.
@@ -145,6 +169,8 @@ def emaml(
         published code does; 0 is MAML.
       discount: γ.
       gae_lambda: λ of the advantages.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -153,8 +179,8 @@ def emaml(
 
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, or the policy has memory or does not fit the action
-        space.
+        not divide `num_tasks`, there is no such differentiation, or the policy has
+        memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -183,12 +209,16 @@ def emaml(
     weighting = {"discount": discount, "gae_lambda": gae_lambda}
     prepare = partial(policy_gradient.prepare, **weighting)
     act = partial(policy_gradient.act, policy)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
 
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
+    scored_step = inner_loop.gradient_step(
+        partial(loss_and_log_ratio, policy, inner_surrogate),
         inner_optimizer,
+        has_aux=True,
+        differentiation=differentiation,
     )
+
+    def adaptation_step(agent, batch):
+        return scored_step(agent, batch)[0]
 
     def adapt(key, agent, trajectories):
         del key
@@ -242,7 +272,7 @@ def emaml(
         def objective(params, before, after, weight):
             start = agent._replace(params=params)
             return exploration_objective(
-                policy, adaptation_step, outer_surrogate, start, before, after, weight
+                policy, scored_step, outer_surrogate, start, before, after, weight
             )
 
         params, outer_state, info = outer_loop.update(

@@ -25,7 +25,13 @@ from metarl_jax import (
 )
 from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -60,6 +66,7 @@ def maml(
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 1.0,
     first_order: bool = False,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds MAML for a task distribution and a policy without memory.
@@ -82,6 +89,8 @@ def maml(
       gae_lambda: λ of the advantages; 1 with the linear feature baseline is the
         paper's.
       first_order: whether to drop the second derivatives.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -90,8 +99,8 @@ def maml(
 
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, or the policy has memory or does not fit the action
-        space.
+        not divide `num_tasks`, there is no such differentiation, or the policy has
+        memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -125,6 +134,7 @@ def maml(
         lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
         inner_optimizer,
         first_order=first_order,
+        differentiation=differentiation,
     )
 
     def adapt(key, agent, trajectories):

@@ -20,7 +20,14 @@ import optax
 from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks
 from metarl_jax.trust_region import TrustRegion
-from metarl_jax.types import Agent, MetaAlgorithm, Params, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Params,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -85,6 +92,7 @@ def meta_sgd(
     outer_optimizer: optax.GradientTransformation | TrustRegion | None = None,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 1.0,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds Meta-SGD for a task distribution and a policy without memory.
@@ -103,6 +111,8 @@ def meta_sgd(
         or a `TrustRegion` (the default).
       discount: γ.
       gae_lambda: λ of the advantages.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -111,8 +121,8 @@ def meta_sgd(
 
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, or the policy has memory or does not fit the action
-        space.
+        not divide `num_tasks`, there is no such differentiation, or the policy has
+        memory or does not fit the action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -147,6 +157,7 @@ def meta_sgd(
     adaptation_step = inner_loop.gradient_step(
         lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
         inner_optimizer,
+        differentiation=differentiation,
     )
 
     def adapt(key, agent, trajectories):

@@ -21,7 +21,13 @@ import optax
 
 from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks, mean_over_tasks
-from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
+from metarl_jax.types import (
+    Agent,
+    Differentiation,
+    MetaAlgorithm,
+    Policy,
+    TaskDistribution,
+)
 from metarl_jax.validation import check_fraction, check_policy, check_positive
 
 
@@ -57,6 +63,7 @@ def promp(
     kl_coeff: float | jax.Array = 5e-4,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array = 1.0,
+    differentiation: Differentiation = "plain",
     task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds ProMP for a task distribution and a policy without memory.
@@ -79,6 +86,8 @@ def promp(
       discount: γ.
       gae_lambda: λ of the advantages; 1 with the linear feature baseline is the
         paper's.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again: "plain", "rematerialised" or "mixed" (`metarl_jax.inner_loop`).
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
         after the other; None for all at once (`metarl_jax.batching`).
 
@@ -88,7 +97,8 @@ def promp(
     Raises:
       ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
         not divide `num_tasks`, `clip_range` is not above 0 or `kl_coeff` is negative,
-        or the policy has memory or does not fit the action space.
+        there is no such differentiation, or the policy has memory or does not fit the
+        action space.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -135,7 +145,10 @@ def promp(
         return -policy_gradient.surrogate_mean_of(new, inner_surrogate, batch), kl
 
     penalised_step = inner_loop.gradient_step(
-        loss_and_kl, inner_optimizer, has_aux=True
+        loss_and_kl,
+        inner_optimizer,
+        has_aux=True,
+        differentiation=differentiation,
     )
 
     def adapt(key, agent, trajectories):

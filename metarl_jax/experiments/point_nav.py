@@ -96,6 +96,7 @@ def point_nav(
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "relu",
     num_steps: int = 100,
+    differentiation: options.DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 20,
@@ -136,6 +137,8 @@ def point_nav(
       activation: nonlinearity of the policy.
       num_steps: meta-training steps of two rounds each; methods whose steps act more or
         less often take fewer or more.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again, where the method differentiates through adaptation.
       task_group_size: tasks whose gradients are computed at once; by default one on a
         CPU, all elsewhere.
       num_eval_tasks: held-out tasks of the evaluation.
@@ -175,6 +178,8 @@ def point_nav(
         settings["task_group_size"] = options.group_size_for_device(
             task_group_size, settings["num_tasks"]
         )
+        if method not in ("reptile", "es-maml"):
+            settings["differentiation"] = differentiation
         if method == "meta-sgd":
             settings["initial_rate"] = inner_lr
         else:

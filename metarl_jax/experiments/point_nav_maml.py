@@ -23,6 +23,7 @@ def point_nav_maml(
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: options.ActivationName = "relu",
     num_steps: int = 150,
+    differentiation: options.DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 40,
@@ -51,6 +52,8 @@ def point_nav_maml(
       hidden_sizes: widths of the policy's hidden layers.
       activation: nonlinearity of the policy.
       num_steps: meta-training steps.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again; all but plain add little but the data of further steps.
       task_group_size: tasks whose gradients are computed at once; by default one on a
         CPU, all elsewhere.
       num_eval_tasks: held-out tasks of the evaluation.
@@ -77,6 +80,7 @@ def point_nav_maml(
         ),
         discount=discount,
         first_order=first_order,
+        differentiation=differentiation,
         task_group_size=options.group_size_for_device(task_group_size, num_tasks),
     )
     return Experiment(

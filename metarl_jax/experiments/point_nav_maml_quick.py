@@ -21,6 +21,7 @@ def point_nav_maml_quick(
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "relu",
     num_steps: int = 40,
+    differentiation: options.DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 20,
     num_eval_episodes: int = 20,
@@ -43,6 +44,8 @@ def point_nav_maml_quick(
       hidden_sizes: widths of the policy's hidden layers.
       activation: nonlinearity of the policy.
       num_steps: meta-training steps.
+      differentiation: what the meta-gradient keeps of each inner step and what it
+        computes again; all but plain add little but the data of further steps.
       task_group_size: tasks whose gradients are computed at once; by default one on a
         CPU, all elsewhere.
       num_eval_tasks: held-out tasks of the evaluation.
