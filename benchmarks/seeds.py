@@ -47,6 +47,7 @@ from metarl_jax.types import MetaAlgorithm
 
 OUTPUT = Path(__file__).parent / "results" / "seeds.json"
 INNER_LR = 0.1
+SWEEPS = ("seeds", "learning rates")
 
 
 class Size(NamedTuple):
@@ -206,6 +207,7 @@ def measure(size: Size, seeds: np.ndarray, inner_lr: np.ndarray) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times seeds in one program.")
     parser.add_argument("--num-steps", type=int)
+    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=SWEEPS)
     add_record_options(parser, OUTPUT)
     args = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
@@ -222,7 +224,8 @@ def main() -> None:
         ),
     }
     rows = {}
-    for name, (seeds, inner_lr) in sweeps.items():
+    for name in args.sweeps:
+        seeds, inner_lr = sweeps[name]
         rows[name] = measure(size, seeds, inner_lr)
         print(f"{size.num_members} {name}, {size.num_steps} steps")
         for kind, row in rows[name].items():
