@@ -45,7 +45,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "rl2/grid": ("grid-rl2", {}, 128 * 4 * 15),
     "rl2/grid, hypernetwork": ("grid-rl2", {"hypernetwork": True}, 128 * 4 * 15),
     "varibad": ("grid-varibad", {}, 128 * 4 * 15),
-    "pearl": ("half-circle-pearl", {}, 16 * 5 * 20),
+    "pearl": ("half-circle-pearl", {}, 16 * 6 * 20),
     "dpt": ("bandit-dpt", {}, 64 * 100),
 }
 OUTER = ("trust-region", "adam")
