@@ -211,6 +211,34 @@ def test_what_a_step_is_given_beside_its_parameters_has_the_derivatives_of_plain
         np.testing.assert_allclose(plain[2], difference, rtol=1e-6)
 
 
+def test_through_adam_gradients_are_the_slopes_though_a_parameter_does_nothing():
+    optimizer = optax.adam(0.1, eps_root=1e-8)
+
+    def loss(params, x):
+        return jnp.mean((jnp.tanh(x @ params["w"]) + params["dead"]) ** 2)
+
+    def value(params, data, choice):
+        step = inner_loop.gradient_step(loss, optimizer, differentiation=choice)
+        agent = Agent(params, (), optimizer.init(params))
+        return loss(inner_loop.adapt(step, agent, data).params, data[0])
+
+    with jax.enable_x64(True):
+        data = jax.random.normal(KEY, (4, 6, 2))
+        params = {"w": jnp.ones(2), "dead": jnp.zeros(())}
+        after = jit(value, static_argnums=2)
+        slopes, epsilon = [], 1e-5
+        for i in range(2):
+            low, high = (
+                after({**params, "w": params["w"].at[i].add(s)}, data, "plain")
+                for s in (-epsilon, epsilon)
+            )
+            slopes.append((high - low) / (2 * epsilon))
+        for choice in ("plain", *SPARING):
+            gradient = jit(jax.grad(value), static_argnums=2)(params, data, choice)
+            np.testing.assert_allclose(gradient["w"], slopes, rtol=1e-5)
+            assert jnp.isfinite(gradient["dead"])
+
+
 def temporary_bytes(function, *arguments):
     analysis = jit(function).lower(*arguments).compile().memory_analysis()
     assert analysis is not None
