@@ -19,7 +19,8 @@ Observation = Any
 State = Any
 Info = Any
 # How adaptation is differentiated (`metarl_jax.inner_loop`).
-Differentiation = Literal["plain", "rematerialised", "mixed"] | Callable[..., Any]
+DifferentiationName = Literal["plain", "rematerialised", "mixed"]
+Differentiation = DifferentiationName | Callable[..., Any]
 
 
 class Agent(NamedTuple):

@@ -1,10 +1,17 @@
 """Checks made when an algorithm is built, before anything is compiled."""
 
+from typing import get_args
+
 import jax
 from gymnax.environments import spaces
 
 from metarl_jax.distributions import Categorical
-from metarl_jax.types import Differentiation, Policy, TaskDistribution
+from metarl_jax.types import (
+    Differentiation,
+    DifferentiationName,
+    Policy,
+    TaskDistribution,
+)
 
 
 def check_positive(**counts: int) -> None:
@@ -35,7 +42,7 @@ def check_fraction(**fractions: float | jax.Array) -> None:
 
 def check_differentiation(differentiation: Differentiation) -> None:
     """Raises a `ValueError` if there is no such way to differentiate adaptation."""
-    choices = ("plain", "rematerialised", "mixed")
+    choices = get_args(DifferentiationName)
     if differentiation not in choices and not callable(differentiation):
         raise ValueError(
             f"differentiation must be one of {', '.join(choices)}, or a policy of "

@@ -26,7 +26,6 @@ SurrogateName = Literal[
 ActivationName = Literal["relu", "tanh"]
 CoreName = Literal["gru", "lstm", "transformer", "linear"]
 InitialisationName = Literal["bias-hyperinit", "kaiming", "normc", "hyperfan-in"]
-DifferentiationName = Literal["plain", "rematerialised", "mixed"]
 OuterOptimizerName = Literal["trust-region", "adam"]
 
 

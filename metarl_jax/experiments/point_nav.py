@@ -21,7 +21,7 @@ from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments import options
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.training import Evaluation, Experiment
-from metarl_jax.types import MetaAlgorithm
+from metarl_jax.types import DifferentiationName, MetaAlgorithm
 
 MethodName = Literal[
     "maml",
@@ -96,7 +96,7 @@ def point_nav(
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "relu",
     num_steps: int = 100,
-    differentiation: options.DifferentiationName = "plain",
+    differentiation: DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 20,

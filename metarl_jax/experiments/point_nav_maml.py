@@ -5,6 +5,7 @@ from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments import options
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.training import Evaluation, Experiment
+from metarl_jax.types import DifferentiationName
 
 
 def point_nav_maml(
@@ -23,7 +24,7 @@ def point_nav_maml(
     hidden_sizes: tuple[int, ...] = (100, 100),
     activation: options.ActivationName = "relu",
     num_steps: int = 150,
-    differentiation: options.DifferentiationName = "plain",
+    differentiation: DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 40,
     num_eval_episodes: int = 40,

@@ -3,6 +3,7 @@
 from metarl_jax.experiments import options
 from metarl_jax.experiments.point_nav_maml import point_nav_maml
 from metarl_jax.training import Experiment
+from metarl_jax.types import DifferentiationName
 
 
 def point_nav_maml_quick(
@@ -21,7 +22,7 @@ def point_nav_maml_quick(
     hidden_sizes: tuple[int, ...] = (64, 64),
     activation: options.ActivationName = "relu",
     num_steps: int = 40,
-    differentiation: options.DifferentiationName = "plain",
+    differentiation: DifferentiationName = "plain",
     task_group_size: int | None = None,
     num_eval_tasks: int = 20,
     num_eval_episodes: int = 20,
