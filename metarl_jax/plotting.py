@@ -113,6 +113,22 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
     return [output_dir / name for name in figures]
 
 
+def write_png(figure: Figure, path: Path) -> Path:
+    """Writes a figure whose directory exists.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if the file cannot be written.
+    """
+    try:
+        FigureCanvasAgg(figure).print_png(path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error}") from None
+    return path
+
+
 def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Draws the return before and after adaptation against meta-training steps.
 

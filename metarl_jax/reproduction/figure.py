@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE, STYLE, write_png
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
@@ -28,12 +27,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
     if not result["cells"]:
         raise ValueError(f"{result['table']}: no cell has been computed yet")
     with rc_context(STYLE):
-        figure = table_figure(result)
-        try:
-            FigureCanvasAgg(figure).print_png(path)
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error}") from None
-    return path
+        return write_png(table_figure(result), path)
 
 
 def table_figure(result: Mapping[str, Any]) -> Figure:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE, STYLE, write_png
 from metarl_jax.sweeps.combinations import shown_option, shown_value
 from metarl_jax.sweeps.table import finished_runs, protocol
 
@@ -36,12 +35,7 @@ def draw(record: Mapping[str, Any], path: Path) -> Path:
     if not finished_runs(record):
         raise ValueError("no run of the sweep is finished: nothing to draw")
     with rc_context(STYLE):
-        figure = sweep_figure(record)
-        try:
-            FigureCanvasAgg(figure).print_png(path)
-        except OSError as error:
-            raise ValueError(f"cannot write {path}: {error}") from None
-    return path
+        return write_png(sweep_figure(record), path)
 
 
 def sweep_figure(record: Mapping[str, Any]) -> Figure:
