@@ -6,8 +6,9 @@ One thing grows at a time, from 20 tasks × 20 episodes × 100 steps and layers 
 
 - tasks, episodes, width: of MAML with a trust region;
 - inner-steps: of MAML with Adam and 5 tasks, for each way of differentiating through
-  them; and gradients: of the meta-gradient alone, through inner steps on recorded data
-  of one task, without what it takes to collect and hold the data;
+  them; and inner-steps-at-once: of 20 tasks under one `vmap`;
+- gradients: of the meta-gradient alone, through inner steps on recorded data of one
+  task, without what it takes to collect and hold the data;
 - context: steps of a trial, of RL² on 64 bandits, with a GRU and with a transformer.
 
 Every measurement is made in a process of its own, so that its peak memory is its own,
@@ -53,6 +54,7 @@ AXES: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
     "episodes": (("trust-region",), (5, 10, 20, 40, 80)),
     "width": (("trust-region",), (32, 64, 128, 256)),
     "inner-steps": (DIFFERENTIATIONS, (1, 5, 20, 50, 100)),
+    "inner-steps-at-once": (("plain", "mixed"), (1, 50)),
     "gradients": (DIFFERENTIATIONS, (1, 5, 20, 50, 100)),
     "context": (("gru", "transformer"), (25, 50, 100, 200, 400)),
 }
@@ -68,6 +70,7 @@ def maml_step(
     num_episodes: int = 20,
     width: int = 64,
     outer: Any = "trust-region",
+    task_group_size: int | None = None,
     **settings: Any,
 ) -> tuple[Any, tuple]:
     """Returns MAML's meta-training step and its arguments."""
@@ -79,7 +82,7 @@ def maml_step(
         num_episodes=num_episodes,
         inner_surrogate=surrogates.likelihood_ratio,
         outer_optimizer=outer_optimizer_named(outer, max_kl=0.01, outer_lr=1e-3),
-        task_group_size=group_size_for_device(None, num_tasks),
+        task_group_size=group_size_for_device(task_group_size, num_tasks),
         **settings,
     )
     key = jax.random.key(0)
@@ -132,6 +135,13 @@ def problem(axis: str, variant: Any, size: int) -> tuple[Any, tuple]:
         return maml_step(
             num_tasks=5, outer="adam", num_inner_steps=size, differentiation=variant
         )
+    if axis == "inner-steps-at-once":
+        return maml_step(
+            outer="adam",
+            num_inner_steps=size,
+            differentiation=variant,
+            task_group_size=20,
+        )
     if axis == "context":
         algorithm = bandit_rl2(num_tasks=64, horizon=size, core=variant).algorithm
         key = jax.random.key(0)
@@ -181,7 +191,7 @@ def main() -> None:
     axes = QUICK if args.quick else AXES
     record: dict[str, Any] = {}
     print(
-        f"{'':28}{'size':>6}{'seconds':>10}{'temp MiB':>10}{'peak MiB':>10}"
+        f"{'':35}{'size':>6}{'seconds':>10}{'temp MiB':>10}{'peak MiB':>10}"
         f"{'of matmul':>11}"
     )
     for axis in args.axes or axes:
@@ -197,13 +207,13 @@ def main() -> None:
                 )
                 row = rows[str(size)] = json.loads(output.stdout.splitlines()[-1])
                 print(
-                    f"{axis:13}{variant:15}{size:6}{row['seconds']:10.4f}"
+                    f"{axis:20}{variant:15}{size:6}{row['seconds']:10.4f}"
                     f"{row['temporaries_mib']:10.1f}{row['peak_memory_mib']:10.0f}"
                     f"{row['share_of_matmul_limit']:11.0%}",
                     flush=True,
                 )
             slopes = [slope(rows, field) for field in ("seconds", "temporaries_mib")]
-            print(f"{'':28}slopes{slopes[0]:10.2f}{slopes[1]:10.2f}")
+            print(f"{'':35}slopes{slopes[0]:10.2f}{slopes[1]:10.2f}")
     finish(args, {"axes": record})
 
 
