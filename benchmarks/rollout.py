@@ -90,7 +90,7 @@ def measure(
     keys = jax.random.split(key, num_copies)
     batch = jax.vmap(tasks.sample)(keys)
     memory = policy.initial_memory()
-    obs, _ = tasks.env.reset_env(key, tasks.sample(key))
+    obs, _ = tasks.reset(key, tasks.sample(key))
     params = policy.init(key, memory, obs)
 
     def ours(key, params, task):

@@ -104,7 +104,7 @@ def meta_gradient(num_inner_steps: int, differentiation: Any) -> tuple[Any, tupl
     )
     key = jax.random.key(0)
     task = tasks.sample(key)
-    obs, _ = tasks.env.reset_env(key, task)
+    obs, _ = tasks.reset(key, task)
     params = policy.init(key, (), obs)
     start = Agent(params, (), optimizer.init(params))
 

@@ -47,6 +47,10 @@ def episode(
     three times a step and may draw a new task. After the end the environment and the
     memory are frozen and the steps masked, so every field stays finite.
 
+    Here a policy meets an environment: it sees encoded observations, and what it draws
+    is recorded as it was drawn, while the environment is given an action within its
+    space (`metarl_jax.spaces`).
+
     Args:
       key: consumed.
       tasks: the family; its environment and horizon T are used.
@@ -63,7 +67,7 @@ def episode(
     params, initial_memory = jax.lax.stop_gradient((agent.params, agent.memory))
     env, horizon = tasks.env, tasks.horizon
     key_reset, key_actions, key_transitions = jax.random.split(key, 3)
-    obs, env_state = env.reset_env(key_reset, task)
+    obs, env_state = tasks.reset(key_reset, task)
     if hasattr(policy, "begin"):
         key_actions, key_begin = jax.random.split(key_actions)
         initial_memory = policy.begin(key_begin, initial_memory)  # pyright: ignore
@@ -73,10 +77,9 @@ def episode(
         key_action, key_transition, t = inputs
         distribution, _, next_memory = policy.apply(params, memory, obs)
         action = distribution.mode() if greedy else distribution.sample(key_action)
-        next_obs, next_env_state, reward, terminated, _ = env.step_env(
+        next_obs, next_env_state, reward, terminated = tasks.step(
             key_transition, env_state, action, task
         )
-        terminated = jnp.asarray(terminated, bool)
         time_limit = (t == horizon - 1) | env.is_truncated(next_env_state, task)
         next_env_state, next_obs = jax.tree.map(
             lambda new, old: jnp.where(alive, new, old),
@@ -87,7 +90,7 @@ def episode(
             obs=obs,
             action=action,
             log_prob=distribution.log_prob(action),
-            reward=jnp.where(alive, reward, 0).astype(jnp.float32),
+            reward=jnp.where(alive, reward, 0),
             next_obs=next_obs,
             terminated=alive & terminated,
             truncated=alive & time_limit & ~terminated,

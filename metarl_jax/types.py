@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 from gymnax.environments.environment import Environment
+
+from metarl_jax import spaces
 
 Key = jax.Array
 Params = Any
@@ -44,10 +47,14 @@ class Trajectory(NamedTuple):
 
     Data, never differentiated through. Steps after the episode's end have a false
     `mask`, and what stands in the other fields there means nothing.
+
+    Observations are as the policy saw them, encoded, and the action as it was drawn,
+    which its log-probability is of; the environment was given what
+    `metarl_jax.spaces.given` made of that, an action within its space.
     """
 
     obs: Observation  # [T, ...] o_t, what the policy saw
-    action: jax.Array  # [T, ...] a_t
+    action: jax.Array  # [T, ...] a_t, what it drew
     log_prob: jax.Array  # [T] log π(a_t | o_t) of the policy that acted
     reward: jax.Array  # [T] r_t, zero where mask is false
     next_obs: Observation  # [T, ...] o_{t+1} before any reset
@@ -67,8 +74,10 @@ class TaskDistribution(NamedTuple):
       horizon: T, the time limit of one episode in steps. Static.
       oracles: reference returns of one episode by name, each `(key, task) -> []`: an
         exact optimum or the return of a simulated ideal agent.
-      optimal_action: `(task, obs) -> action`, what an agent that knows the task does,
-        one of several where they are as good; None where the family does not say.
+      optimal_action: `(task, obs) -> action`, what an agent that knows the task draws
+        when it sees an observation, one of several where they are as good; None where
+        the family does not say.
+      encode: `(obs) -> obs`, what a policy sees of an observation of the environment's.
     """
 
     env: Environment
@@ -77,6 +86,40 @@ class TaskDistribution(NamedTuple):
     horizon: int
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] = {}
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None
+    encode: Callable[[Observation], Observation] = lambda obs: obs
+
+    def reset(self, key: Key, task: Task) -> tuple[Observation, State]:
+        """Begins an episode: what a policy sees, and the environment's state."""
+        obs, state = self.env.reset_env(key, task)
+        return self.encode(obs), state
+
+    def step(
+        self, key: Key, state: State, action: jax.Array, task: Task
+    ) -> tuple[Observation, State, jax.Array, jax.Array]:
+        """Takes a step by an action as a policy drew it.
+
+        Returns:
+          What the policy sees, the environment's state, the reward and whether the
+          episode ended by itself. The reward of an action that is not a number is none
+          either, whatever the environment makes of it.
+        """
+        given = spaces.given(self.env.action_space(task), action)
+        obs, state, reward, terminated, _ = self.env.step_env(key, state, given, task)
+        reward = jnp.asarray(reward).astype(jnp.float32)
+        reward = jnp.where(jnp.any(jnp.isnan(action)), jnp.nan, reward)
+        return self.encode(obs), state, reward, jnp.asarray(terminated, bool)
+
+    @property
+    def observation(self) -> Observation:
+        """What a policy sees, as shapes."""
+        return jax.eval_shape(
+            lambda key: self.reset(key, self.sample(key))[0], jax.random.key(0)
+        )
+
+    @property
+    def action_space(self) -> Any:
+        """The environment's action space, with the bounds that one task has."""
+        return self.env.action_space(self.sample(jax.random.key(0)))
 
 
 class Distribution(Protocol):

@@ -3,8 +3,8 @@
 from typing import get_args
 
 import jax
-from gymnax.environments import spaces
 
+from metarl_jax import spaces
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import (
     Differentiation,
@@ -74,27 +74,31 @@ def check_policy(
         )
 
     def act(key):
-        task = tasks.sample(key)
-        obs, _ = tasks.env.reset_env(key, task)
+        obs, _ = tasks.reset(key, tasks.sample(key))
         params = policy.init(key, memory, obs)
         distribution, _, _ = policy.apply(params, memory, obs)
         return distribution, distribution.sample(key)
 
     key = jax.random.key(0)
     distribution, action = jax.eval_shape(act, key)
-    space = tasks.env.action_space(tasks.sample(key))
+    space = tasks.action_space
+    num_actions = spaces.num_choices(space)
     env_name, head = tasks.env.name, type(distribution).__name__
-    if isinstance(space, spaces.Discrete):
+    if num_actions is not None:
         size = (
             distribution.logits.shape if isinstance(distribution, Categorical) else ()
         )
-        if size != (space.n,):
+        if size != (num_actions,):
             raise ValueError(
-                f"{env_name} has {space.n} discrete actions, which need a Categorical "
-                f"head with logits of shape ({space.n},); the policy's is a {head}"
-                + (f" with logits of shape {size}" if size else "")
+                f"{env_name} has {num_actions} discrete actions, which need a "
+                f"Categorical head with logits of shape ({num_actions},); the policy's "
+                f"is a {head}" + (f" with logits of shape {size}" if size else "")
             )
-    elif isinstance(distribution, Categorical) or action.shape != space.shape:
+    elif not spaces.is_box(space):
+        raise ValueError(
+            f"actions must be of a Discrete or a Box space; {env_name} has {space!r}"
+        )
+    elif isinstance(distribution, Categorical) or action.shape != tuple(space.shape):
         raise ValueError(
             f"{env_name} has continuous actions of shape {space.shape}; the policy's "
             f"{head} head produces actions of shape {action.shape}, {action.dtype}"

@@ -23,6 +23,7 @@ ALGORITHMS = sorted(
 
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
+    {"spaces"},
     {"types"},
     {"distributions", "returns", "surrogates", "trust_region"},
     {"aggregation", "batching", "policy_gradient", "validation"},

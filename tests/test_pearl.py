@@ -570,7 +570,6 @@ def test_an_actor_that_does_not_fit_is_refused():
         pearl(FAMILIES["discrete"], mlp_policy(tasks, squashed=True))
     with pytest.raises(ValueError, match=r"PersistentRandomPolicy has memory"):
         pearl(tasks, PersistentRandomPolicy(tasks.env.action_space()))
-    reset = tasks.env.reset_env
-    tasks.env.reset_env = lambda key, task: ({"position": reset(key, task)[0]}, None)
+    named = tasks._replace(encode=lambda obs: {"position": obs})
     with pytest.raises(ValueError, match=r"must be a vector; .* observes"):
-        pearl(tasks, mlp_policy(tasks, squashed=True))
+        pearl(named, mlp_policy(tasks, squashed=True))

@@ -50,7 +50,7 @@ class Countdown(environment.Environment):
         )
 
     def action_space(self, params=None):
-        return spaces.Box(-1.0, 1.0, (1,))
+        return spaces.Box(-np.inf, np.inf, (1,))
 
     def observation_space(self, params):
         return spaces.Box(-1.0, 1.0, (1,))

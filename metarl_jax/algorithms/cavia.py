@@ -52,10 +52,7 @@ class CAVIAInfo(NamedTuple):
 
 
 def _check_obs(tasks: TaskDistribution) -> None:
-    def reset(key):
-        return tasks.env.reset_env(key, tasks.sample(key))[0]
-
-    obs = jax.eval_shape(reset, jax.random.key(0))
+    obs = tasks.observation
     if not isinstance(obs, jax.ShapeDtypeStruct) or not obs.shape:
         raise ValueError(
             "a context is appended to the last axis of the observation, which must be "
@@ -142,7 +139,7 @@ def cavia(
 
     def init(key):
         key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
         agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
         return CAVIAState(agent, outer_loop.init(outer_optimizer, params["network"]))

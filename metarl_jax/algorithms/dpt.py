@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from gymnax.environments import spaces
 
-from metarl_jax import rollout, trials
+from metarl_jax import rollout, spaces, trials
 from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import (
@@ -141,20 +140,20 @@ def dpt(
             "names none, so optimal_action is required, got None"
         )
     if behaviour is None:
-        space = tasks.env.action_space(tasks.sample(jax.random.key(0)))
-        if not isinstance(space, spaces.Discrete):
+        num_actions = spaces.num_choices(tasks.action_space)
+        if num_actions is None:
             raise ValueError(
                 f"a behaviour is required for actions that are not discrete; got None "
-                f"for {space!r}"
+                f"for {tasks.action_space!r}"
             )
-        behaviour = SkewedBehaviour(int(space.n))
+        behaviour = SkewedBehaviour(num_actions)
     check_policy(tasks, behaviour, parallel_episodes=False)
     check_policy(tasks, policy, parallel_episodes=False)
     optimizer = outer_optimizer or optax.adamw(1e-4, weight_decay=1e-4)
 
     def init(key):
         key_task, key_reset, key_policy = jax.random.split(key, 3)
-        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         memory = policy.initial_memory()
         params = policy.init(key_policy, memory, obs)
         return DPTState(Agent(params, memory), optimizer.init(params))

@@ -121,7 +121,7 @@ def maml(
 
     def init(key):
         key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
         agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
         return MAMLState(agent, outer_loop.init(outer_optimizer, params))

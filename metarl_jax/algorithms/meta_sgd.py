@@ -143,7 +143,7 @@ def meta_sgd(
 
     def init(key):
         key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
         rates = inner_optimizer.init(params)
         agent = Agent(params, policy.initial_memory(), rates)

@@ -29,9 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from gymnax.environments import spaces
 
-from metarl_jax import replay_buffer, rollout, soft_actor_critic
+from metarl_jax import replay_buffer, rollout, soft_actor_critic, spaces
 from metarl_jax.batching import map_tasks
 from metarl_jax.policies.context import join
 from metarl_jax.policies.latent import LatentPolicy, prior
@@ -275,7 +274,7 @@ def pearl(
         task_batch = jax.vmap(tasks.sample)(
             jax.random.split(key_tasks, num_train_tasks)
         )
-        explorer = PersistentRandomPolicy(_action_space(tasks))
+        explorer = PersistentRandomPolicy(tasks.action_space)
 
         def explore(key, task):
             return rollout.collect(
@@ -431,10 +430,6 @@ def pearl(
     return MetaAlgorithm(init, step, adapt, policy)
 
 
-def _action_space(tasks: TaskDistribution):
-    return tasks.env.action_space(tasks.sample(jax.random.key(0)))
-
-
 def _check_actor(
     tasks: TaskDistribution, policy: Policy, latent_size: int
 ) -> int | None:
@@ -448,7 +443,7 @@ def _check_actor(
     """
 
     def act(key):
-        obs, _ = tasks.env.reset_env(key, tasks.sample(key))
+        obs, _ = tasks.reset(key, tasks.sample(key))
         if not isinstance(obs, jax.Array) or obs.ndim != 1:
             raise ValueError(
                 "z is joined to the observation, which must be a vector; "
@@ -464,13 +459,11 @@ def _check_actor(
         )
     head = jax.eval_shape(act, jax.random.key(0))
     check_policy(tasks, LatentPolicy(policy, latent_size), parallel_episodes=False)
-    space = _action_space(tasks)
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if not hasattr(head, "sample_and_log_prob"):
+    num_actions = spaces.num_choices(tasks.action_space)
+    if num_actions is None and not hasattr(head, "sample_and_log_prob"):
         raise ValueError(
             "continuous actions need a TanhDiagGaussian head, as "
             "mlp_policy(tasks, squashed=True) has; the policy's is a "
             f"{type(head).__name__}"
         )
-    return None
+    return num_actions

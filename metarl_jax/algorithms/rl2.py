@@ -167,7 +167,7 @@ def rl2(
 
     def init(key):
         key_task, key_reset, key_policy, key_critic = jax.random.split(key, 4)
-        obs, _ = tasks.env.reset_env(key_reset, tasks.sample(key_task))
+        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         memory = policy.initial_memory()
         params = {"policy": policy.init(key_policy, memory, obs), "critic": ()}
         if critic is not None:

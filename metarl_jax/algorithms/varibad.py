@@ -218,7 +218,7 @@ def varibad(
         key_task, key_reset, *keys = jax.random.split(key, 5)
         key_policy, key_critic, key_decoder = keys
         task = tasks.sample(key_task)
-        obs, _ = tasks.env.reset_env(key_reset, task)
+        obs, _ = tasks.reset(key_reset, task)
         params = {**policy.init(key_policy, memory, obs), "critic": ()}
         agent = Agent({name: params[name] for name in ("encoder", "policy")}, memory)
         if critic is not None:

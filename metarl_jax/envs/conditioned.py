@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import environment, spaces
-from gymnax.environments.environment import Environment
 
 from metarl_jax.types import Task, TaskDistribution
 
@@ -15,24 +14,25 @@ class TaskConditioned(environment.Environment):
     """An environment whose observation `[O]` is followed by features of the task `[F]`.
 
     Args:
-      env: the environment.
+      tasks: the family of the environment, by which an observation is encoded.
       features: `(task) -> [F]`.
-      num_features: F.
+      size: O + F.
     """
 
     def __init__(
         self,
-        env: Environment,
+        tasks: TaskDistribution,
         features: Callable[[Task], jax.Array],
-        num_features: int,
+        size: int,
     ):
         super().__init__()
-        self.env = env
+        self.env = tasks.env
+        self.encode = tasks.encode
         self.features = features
-        self.num_features = num_features
+        self.size = size
 
     def _observe(self, obs, params):
-        obs = jnp.ravel(obs).astype(jnp.float32)
+        obs = jnp.ravel(self.encode(obs)).astype(jnp.float32)
         return jnp.concatenate([obs, self.features(params)])
 
     def reset_env(self, key, params):
@@ -71,13 +71,18 @@ class TaskConditioned(environment.Environment):
 
     def observation_space(self, params):
         """The environment's observations and unbounded features."""
-        size = int(np.prod(self.env.observation_space(params).shape))
-        return spaces.Box(-np.inf, np.inf, (size + self.num_features,))
+        del params
+        return spaces.Box(-np.inf, np.inf, (self.size,))
 
 
 def _numbers(task: Task) -> jax.Array:
     """Returns all the numbers in a task but its time limit, which all tasks share."""
     leaves = jax.tree.leaves(task.replace(max_steps_in_episode=()))
+    if not leaves:
+        raise ValueError(
+            "a task that is shown must hold more than its time limit, or features be "
+            f"given; got {task}"
+        )
     return jnp.concatenate([jnp.ravel(x).astype(jnp.float32) for x in leaves])
 
 
@@ -91,7 +96,7 @@ def task_conditioned(
     out. Its tasks are the given family's, with the same keys.
 
     Args:
-      tasks: the family; its observations are single arrays, flattened here.
+      tasks: the family; what a policy sees in it is a single array, flattened here.
       features: `(task) -> [F]`; None: all the numbers in the task but its time limit.
 
     Returns:
@@ -99,20 +104,18 @@ def task_conditioned(
 
     Raises:
       ValueError: if the observation is not a single array, or `features` do not make a
-        vector.
+        vector, or a task has no numbers but its time limit and there are none.
     """
     shows = _numbers if features is None else features
 
-    def trace(key):
-        task = tasks.sample(key)
-        return tasks.env.reset_env(key, task)[0], shows(task)
-
-    obs, shown = jax.eval_shape(trace, jax.random.key(0))
+    obs = tasks.observation
+    shown = jax.eval_shape(lambda key: shows(tasks.sample(key)), jax.random.key(0))
     if not isinstance(obs, jax.ShapeDtypeStruct):
         raise ValueError(
             f"task_conditioned needs an observation that is one array; "
-            f"{tasks.env.name} observes {jax.tree.structure(obs)}"
+            f"{tasks.env.name} shows {jax.tree.structure(obs)}"
         )
     if not isinstance(shown, jax.ShapeDtypeStruct) or len(shown.shape) != 1:
         raise ValueError(f"features must make a vector of a task; got {shown}")
-    return tasks._replace(env=TaskConditioned(tasks.env, shows, shown.shape[0]))
+    env = TaskConditioned(tasks, shows, obs.size + shown.shape[0])
+    return tasks._replace(env=env, encode=lambda obs: obs)

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
+from metarl_jax import spaces
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
 from metarl_jax.validation import check_positive
 
@@ -31,6 +33,7 @@ def gymnax_family(
     horizon: int | None = None,
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
+    encode: Callable[[Observation], Observation] | None = None,
 ) -> TaskDistribution:
     """Makes a task distribution from an environment and a sampler of its params.
 
@@ -56,6 +59,9 @@ def gymnax_family(
         environment's own default.
       oracles: reference returns by name, each `(key, task) -> []`.
       optimal_action: as in `TaskDistribution`.
+      encode: what a policy sees of an observation; None: one array of floats, by the
+        observation space (`metarl_jax.spaces.encoder`). `lambda obs: obs` for a policy
+        of one's own that reads a `Dict`.
 
     Returns:
       The family; its tasks' leaves are arrays.
@@ -63,8 +69,9 @@ def gymnax_family(
     Raises:
       ValueError: if the horizon is below 1, the environment keeps its task in its
         state, its methods cannot be traced with the sampled params, a step changes the
-        shape or type of the state or observation, a reward is not a scalar, or
-        held-out params are of other shapes than meta-training ones.
+        shape or type of the state or observation, a reward is not a scalar,
+        held-out params are of other shapes than meta-training ones, or an observation
+        cannot be encoded or is not what its space declares.
     """
     module = type(env).__module__
     if module.startswith("gymnax.") and env.name in _TASK_IN_STATE:
@@ -86,20 +93,29 @@ def gymnax_family(
 
     sample = with_horizon(sample_params)
     sample_heldout = with_horizon(sample_heldout_params or sample_params)
-    _check(env, sample, sample_heldout)
+    obs, space = _check(env, sample, sample_heldout)
+    if encode is None:
+        encode = spaces.encoder(space, f"the observation of {env.name}")
+        jax.eval_shape(encode, obs)
     return TaskDistribution(
-        env, sample, sample_heldout, horizon, oracles or {}, optimal_action
+        env, sample, sample_heldout, horizon, oracles or {}, optimal_action, encode
     )
 
 
-def _check(env, sample, sample_heldout) -> None:
-    """Traces one reset and one step abstractly; nothing is computed."""
+def _check(env, sample, sample_heldout) -> tuple[Observation, Any]:
+    """Traces one reset and one step abstractly; nothing is computed.
+
+    Returns:
+      An observation's shapes, and its space.
+    """
+    observation_spaces = []
 
     def trace(key):
         task = sample(key)
         obs, state = env.reset_env(key, task)
-        action = env.action_space(task).sample(key)
-        env.observation_space(task)
+        action_space = env.action_space(task)
+        action = spaces.given(action_space, spaces.draw(key, action_space))
+        observation_spaces.append(env.observation_space(task))
         next_obs, next_state, reward, terminated, _ = env.step_env(
             key, state, action, task
         )
@@ -130,6 +146,7 @@ def _check(env, sample, sample_heldout) -> None:
             f"{env.name} must return a scalar reward and termination; got shapes "
             f"{reward.shape} and {done.shape}"
         )
+    return before[0], observation_spaces[0]
 
 
 def _check_same(env, what, *trees) -> None:

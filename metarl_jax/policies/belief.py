@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from gymnax.environments import spaces
 
+from metarl_jax import spaces
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.memory import Core
 from metarl_jax.types import Key, Params, Policy, TaskDistribution, Trajectory
@@ -157,17 +157,16 @@ def belief_policy(
             "a belief is the only memory; a policy without one is required, got "
             f"{type(policy).__name__}"
         )
-    task = tasks.sample(jax.random.key(0))
-    obs, action = tasks.env.observation_space(task), tasks.env.action_space(task)
-    discrete = isinstance(action, spaces.Discrete)
-    for space in (obs,) if discrete else (obs, action):
-        if len(space.shape) != 1:
+    obs, action = tasks.observation, tasks.action_space
+    num_actions = spaces.num_choices(action)
+    for seen in (obs,) if num_actions else (obs, action):
+        if len(getattr(seen, "shape", ())) != 1:
             raise ValueError(
-                f"a vector is required where {tasks.env.name} has {space!r}"
+                f"a vector is required where {tasks.env.name} has {seen!r}"
             )
-    size = int(action.n) if discrete else action.shape[0]
+    size = num_actions or action.shape[0]
     encoder = Encoder(core, latent_size)
-    return BeliefPolicy(policy, encoder, obs.shape[0], size, discrete)
+    return BeliefPolicy(policy, encoder, obs.shape[0], size, num_actions is not None)
 
 
 def join_belief(obs: jax.Array, belief: DiagGaussian) -> jax.Array:

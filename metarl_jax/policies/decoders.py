@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from gymnax.environments import spaces
 
+from metarl_jax import spaces
 from metarl_jax.types import Key, Params, TaskDistribution, Trajectory
 
 _LOG_2PI = 1.8378770664093453
@@ -160,6 +160,4 @@ def transition_decoder(tasks: TaskDistribution, **kwargs) -> TransitionDecoder:
       tasks: the family; only its environment's action space is read.
       **kwargs: attributes of the decoder.
     """
-    space = tasks.env.action_space(tasks.sample(jax.random.key(0)))
-    num_actions = int(space.n) if isinstance(space, spaces.Discrete) else None
-    return TransitionDecoder(num_actions, **kwargs)
+    return TransitionDecoder(spaces.num_choices(tasks.action_space), **kwargs)

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 
+from metarl_jax import spaces
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.types import TaskDistribution
 
@@ -126,8 +126,9 @@ def mlp_policy(
     """Makes an `MLPPolicy` whose heads and input fit a task family.
 
     Args:
-      tasks: the family; only its environment's spaces are read.
-      squashed: whether the actions of a `Box` are squashed into its bounds.
+      tasks: the family; only its action space and what a policy sees are read.
+      squashed: whether the actions of a `Box` are squashed into its bounds; otherwise
+        the environment is given the nearest ones within them.
       **kwargs: further attributes of `MLPPolicy`.
 
     Returns:
@@ -135,27 +136,36 @@ def mlp_policy(
       head for a `Box`.
 
     Raises:
-      ValueError: if the action space is of another kind, a hidden size is below 1, or
-        actions are to be squashed between bounds that are not finite.
+      ValueError: if the action space is of another kind, what a policy sees is not one
+        array, a hidden size is below 1, or actions are to be squashed that are discrete
+        or whose bounds are not finite and apart.
     """
     for size in kwargs.get("hidden_sizes", ()):
         if size < 1:
             raise ValueError(f"every hidden size must be at least 1; got {size}")
-    task = tasks.sample(jax.random.key(0))
-    space = tasks.env.action_space(task)
-    obs_rank = len(tasks.env.observation_space(task).shape)
-    if isinstance(space, spaces.Discrete):
-        return MLPPolicy(num_actions=int(space.n), obs_rank=obs_rank, **kwargs)
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+    space, obs = tasks.action_space, tasks.observation
+    if not isinstance(obs, jax.ShapeDtypeStruct):
+        raise ValueError(
+            f"mlp_policy needs an observation that is one array; {tasks.env.name} "
+            f"shows {obs}"
+        )
+    obs_rank, num_actions = len(obs.shape), spaces.num_choices(space)
+    if num_actions is not None:
+        if squashed:
+            raise ValueError(
+                f"squashed actions need a Box; {tasks.env.name} has {space!r}"
+            )
+        return MLPPolicy(num_actions=num_actions, obs_rank=obs_rank, **kwargs)
+    if spaces.is_box(space) and len(space.shape) == 1:
         if squashed:
             bounds = [
                 np.broadcast_to(bound, space.shape).astype(float)
                 for bound in (space.low, space.high)
             ]
-            if not np.all(np.isfinite(bounds)):
+            if not np.all(np.isfinite(bounds)) or np.any(bounds[0] >= bounds[1]):
                 raise ValueError(
-                    "squashed actions need finite bounds; those of "
-                    f"{tasks.env.name} are {space.low} and {space.high}"
+                    "squashed actions need finite bounds, the low below the high; "
+                    f"those of {tasks.env.name} are {space.low} and {space.high}"
                 )
             kwargs["action_bounds"] = tuple(tuple(bound.tolist()) for bound in bounds)
         return MLPPolicy(action_dim=space.shape[0], obs_rank=obs_rank, **kwargs)

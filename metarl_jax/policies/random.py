@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metarl_jax import spaces
 from metarl_jax.types import Key, Memory, Observation, Params
 
 
@@ -59,18 +60,18 @@ class PersistentRandomPolicy(NamedTuple):
         """Draws the first action."""
         del memory
         key, key_action = jax.random.split(key)
-        return Intention(key, self.space.sample(key_action))
+        return Intention(key, spaces.draw(key_action, self.space))
 
     def apply(self, params: Params, memory: Intention, obs: Observation):
         """Returns the action kept up, value zero and the action to come."""
         del params, obs
         key, key_keep, key_action = jax.random.split(memory.key, 3)
         keep = jax.random.bernoulli(key_keep, self.persistence)
-        new = self.space.sample(key_action)
+        new = spaces.draw(key_action, self.space)
         following = Intention(key, jnp.where(keep, memory.action, new))
         return Decided(memory.action), jnp.zeros(()), following
 
     def initial_memory(self) -> Intention:
         """Returns what `begin` will overwrite."""
         key = jax.random.key(0)
-        return Intention(key, self.space.sample(key))
+        return Intention(key, spaces.draw(key, self.space))
