@@ -30,7 +30,7 @@ from metarl_jax.experiments import (
     load_experiment,
 )
 from metarl_jax.reproduction import TABLES, check_table, load_table
-from metarl_jax.runs import files
+from metarl_jax.runs import files, protocol
 
 MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
 
@@ -788,19 +788,23 @@ def _evaluation_table(result: Mapping[str, Any]) -> str:
     rows = [(f"return after {unit}", list(map(str, steps)))]
     rows.append(("meta-learned: mean", list(map(number, result["return_mean"]))))
     interval = [f"[{number(low)}, {number(high)}]" for low, high in result["return_ci"]]
-    rows.append(("  95 % interval", interval))
+    rows.append((f"  {protocol.interval(result)}", interval))
     rows.append(("  interquartile mean", list(map(number, result["return_iqm"]))))
-    for name, row in result["references"].items():
-        rows.append((name, list(map(number, row["return_mean"]))))
+    for name, row in {"": result, **result["references"]}.items():
+        if name:
+            rows.append((name, list(map(number, row["return_mean"]))))
+        if any(not_finite := row.get("num_not_finite", [])):
+            rows.append(("  tasks not finite", list(map(str, not_finite))))
     for name, values in result["published"].items():
         shown = [number(value) for value in values[: len(steps)]]
         rows.append((f"{name} (published)", shown + [""] * (len(steps) - len(shown))))
     first = max(len(name) for name, _ in rows)
     width = max(len(cell) for _, cells in rows for cell in cells)
-    return "\n".join(
+    lines = [
         f"{name:<{first}}  " + "  ".join(f"{cell:>{width}}" for cell in cells)
         for name, cells in rows
-    )
+    ]
+    return "\n".join([f"{result['experiment']}: {protocol.counts(result)}", *lines])
 
 
 def _say(text: Any, file: Any = None) -> None:

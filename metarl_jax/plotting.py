@@ -16,7 +16,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from metarl_jax.runs import files
+from metarl_jax.runs import files, protocol
 
 # Okabe & Ito's palette, told apart by every kind of colour vision.
 PALETTE = (
@@ -219,16 +219,21 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if last == 0:
         axes.set_xticks([0])
-    counts = {
-        f", {result['num_seeds']} seed{'s' * (result['num_seeds'] > 1)} × "
-        f"{result['num_tasks']} tasks × {result['num_episodes']} "
-        f"episode{'s' * (result['num_episodes'] > 1)}"
-        for result in evaluations.values()
-    }
-    shared = counts.pop() if len(counts) == 1 else ""
+    results = list(evaluations.values())
+    intervals = list(dict.fromkeys(map(protocol.interval, results)))
+    counts = set(map(protocol.counts, results))
+    said = [f"mean and {' or '.join(intervals)}"]
+    if len(counts) == 1:
+        said[0] += f", {counts.pop()}"
+    if differences := protocol.differences(results):
+        said.append(f"evaluated differently: {differences}")
+    said += [
+        f"{label}: of some numbers of steps, {max(not_finite)} tasks are not finite"
+        for label, result in evaluations.items()
+        if any(not_finite := result.get("num_not_finite", []))
+    ]
     title = f"{next(iter(evaluations))}: held-out tasks" if alone else "Held-out tasks"
-    axes.set_title(title, loc="left", pad=22)
-    _subtitle(axes, f"mean and 95 % interval{shared}")
+    set_title(axes, title, "\n".join(said))
     _legend(figure, axes)
     return figure
 
@@ -258,8 +263,9 @@ def sample_efficiency(record: Mapping[str, Any]) -> Figure:
     axes.set_xlim(steps[0], steps[-1])
     axes.set_xlabel("steps of interaction with a new task")
     axes.set_ylabel("mean return of an episode")
-    axes.set_title("Learning a new task", loc="left", pad=22)
-    _subtitle(axes, f"mean and 95 % interval, {record['num_tasks']} held-out tasks")
+    interval = record.get("interval", "95 % bootstrap interval over tasks")
+    said = f"mean and {interval}, {record['num_tasks']} held-out tasks"
+    set_title(axes, "Learning a new task", said)
     _legend(figure, axes)
     return figure
 
@@ -461,10 +467,12 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _subtitle(axes: Axes, text: str) -> None:
-    """Says under the title what is drawn."""
+def set_title(axes: Axes, title: str, said: str) -> None:
+    """Sets a title and says below it what is drawn, in lines of their own."""
+    num_lines = 1 + said.count("\n")
+    axes.set_title(title, loc="left", pad=8 + 14 * num_lines)
     axes.text(
-        0, 1.02, text, transform=axes.transAxes, color=GREY, fontsize=9.5, va="bottom"
+        0, 1.02, said, transform=axes.transAxes, color=GREY, fontsize=9.5, va="bottom"
     )
 
 

@@ -15,14 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 
 from metarl_jax import cli
 from metarl_jax.envs.bandit import correlated_bandit
+from metarl_jax.evaluation import summarise
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.reproduction import TABLES, figure, load_table
 from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import (
     agent_returns,
+    best_of,
     exact,
     measure,
     trial_returns,
@@ -69,7 +72,7 @@ def test_a_measurement_s_mean_and_error():
     assert record["mean"] == pytest.approx(one.mean())
     assert record["standard_error"] == pytest.approx(error)
     np.testing.assert_allclose(
-        record["ci"], one.mean() + 1.96 * error * np.array([-1, 1])
+        record["ci"], scipy.stats.t.interval(0.95, 399, one.mean(), error)
     )
     assert (record["num_seeds"], record["num_instances"]) == (1, 400)
     # What a seed's instances share is not averaged away by having many of them.
@@ -77,12 +80,43 @@ def test_a_measurement_s_mean_and_error():
     error = seeds.mean(1).std(ddof=1) / np.sqrt(5)
     assert record["standard_error"] == pytest.approx(error)
     assert (record["num_seeds"], record["num_instances"]) == (5, 400)
+    # All seeds meet the same instances: their error is in every mean.
+    summary = summarise(seeds[..., None], shared_tasks=True)
+    assert record["ci"] == [summary.ci_low[0], summary.ci_high[0]]
+    assert record["interval"] == "95 % interval over seeds and instances"
     record = measured(exact(6.66))
     assert (record["mean"], record["standard_error"], record["ci"]) == (
         6.66,
         0.0,
         [6.66, 6.66],
     )
+
+
+def test_intervals_of_three_seeds_hold_the_truth():
+    # Wang's and Duan's cells: many instances, that all seeds meet, and few seeds.
+    rng, held = np.random.default_rng(0), []
+    for seed_std in (0.0, 0.05, 0.5) * 400:
+        values = rng.normal(size=400) + rng.normal(size=(3, 400))
+        values += seed_std * rng.normal(size=(3, 1))
+        low, high = measured(Measurement(values))["ci"]
+        held.append(low < 0 < high)
+    coverage = np.mean(np.reshape(held, (-1, 3)), axis=0)
+    assert np.all((coverage > 0.93) & (coverage < 0.99)), coverage
+
+
+def test_what_is_not_finite_is_named_and_never_the_best(tmp_path):
+    values = np.array([1.0, np.nan, 3.0])
+    cell = Cell("a", "x", lambda _: Measurement(values), 2.0, optimum=1.0)
+    other = Cell("b", "x", lambda _: Measurement(np.ones(3)), 1.0)
+    table = Table("small", "A paper", "apples", (cell, other))
+    result = reproduce(table, tmp_path, quiet=True)
+    assert result["cells"][0]["mean"] is None
+    text = layout(result)
+    assert "a, x: 1 of 3 are not finite" in text
+    assert text.splitlines()[2].split() == ["a", "NaN"]
+    assert "1 of 1 published cells agree." in text
+    figure.draw(result, tmp_path / "table.png")
+    assert best_of("abc", np.array([np.nan, -2.0, -1.0])) == "c"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +210,7 @@ def test_layout_and_figure(tmp_path):
     assert lines[4].split() == ["published", "3", "3"]
     assert "1 of 2 published cells agree." in text
     assert "Cells still to be computed: 1." in text
-    assert "* b, y: 4.00 ± 0.11, published 3: the reason" in text
+    assert "* b, y: 4.00 ± 0.25, published 3: the reason" in text
     assert lines[-1] == "A note."
 
     drawn = figure.table_figure(result)

@@ -13,7 +13,8 @@ from test_cli import fails
 
 from metarl_jax import cli
 from metarl_jax.runs import files
-from metarl_jax.sweeps import figure, ray_tune, table
+from metarl_jax.runs.evaluation import _rows
+from metarl_jax.sweeps import figure, ray_tune, sweep, table
 from metarl_jax.sweeps.combinations import Range, combinations, name_of
 
 SMALL = [
@@ -238,6 +239,7 @@ def recorded(vary, returns):
             "adaptation_step": [0, 1],
             "return_mean": [0.0, value],
             "return_ci": [[0.0, 0.0], [value - 1, value + 1]],
+            "interval": "95 % interval over tasks",
             "num_tasks": 3,
             "num_episodes": 2,
             "training_seconds": 1.0,
@@ -278,12 +280,49 @@ def test_what_is_drawn_depends_on_what_varies():
 def test_the_table_has_the_best_first_and_says_what_is_missing():
     text = table.layout(recorded({"a": [1, 2], "b": [True]}, [-3.0, -2.0]))
     assert [line.split() for line in text.splitlines()[1:]] == [
-        ["a", "b", "after", "0", "after", "1", "95", "%", "interval", "seconds"],
+        [
+            *("a", "b", "after", "0", "after", "1"),
+            *("95", "%", "interval", "over", "tasks", "seconds"),
+        ],
         ["2", "true", "0.00", "-2.00", "[-3.00,", "-1.00]", "1"],
         ["1", "true", "0.00", "-3.00", "[-4.00,", "-2.00]", "1"],
         ["1", "true", "–", "unfinished"],
     ]
     assert "1 seed × 3 held-out tasks × 2 episodes" in text
+
+
+def test_a_run_that_is_not_a_number_is_not_the_best(tmp_path):
+    experiment = microscopic()
+    protocol = experiment.evaluation
+    rows = []
+    for name, values in (("x=1", [[1.0, np.nan]]), ("x=2", [[1.0, -7.0]])):
+        returns = np.array([values, [[2.0, -8.0]]]).transpose(1, 0, 2)
+        result = files.jsonable(
+            {
+                **_rows(returns),
+                "interval": "95 % interval over tasks",
+                "adaptation_unit": "adaptation steps",
+                "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
+                "return_mean_by_seed": returns.mean(axis=1),
+                "num_tasks": protocol.num_tasks,
+                "num_episodes": protocol.num_episodes,
+                "evaluation_seed": 0,
+                "training_steps": experiment.num_steps,
+                **dict.fromkeys(("training_seconds", "compile_seconds"), 1.0),
+                **dict.fromkeys(("evaluation_seconds", "peak_memory_mib"), 1.0),
+                "device": "cpu",
+            }
+        )
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        files.write_json(run / "evaluation.json", result)
+        rows.append(sweep._row(tmp_path, {"x": int(name[-1])}, experiment, None))
+    best, other = sorted(rows, key=sweep._rank)
+    assert (best["name"], other["return_mean"][-1]) == ("x=2", None)
+    record = {"experiment": "e", "vary": {"x": [1, 2]}, "num_seeds": 1}
+    text = table.layout({**record, "runs": [best, other]})
+    assert "x=1: tasks not finite: 0, 1" in text
+    figure.draw({**record, "runs": [best, other]}, tmp_path / "sweep.png")
 
 
 def test_a_worker_keeps_to_its_share(monkeypatch):

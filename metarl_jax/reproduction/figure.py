@@ -9,6 +9,32 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from metarl_jax.plotting import GREY, PALETTE, STYLE, write_png
+from metarl_jax.reproduction.table import intervals
+
+# By whether a cell agrees with what was published; None where nothing was.
+OURS: dict[bool | None, dict[str, Any]] = {
+    verdict: {
+        "color": colour,
+        "marker": "o",
+        "markersize": 5,
+        "linestyle": "none",
+        "zorder": 4,
+        "label": label,
+    }
+    for verdict, colour, label in (
+        (True, PALETTE[0], "ours, agrees with the published"),
+        (False, PALETTE[1], "ours, differs"),
+        (None, GREY, "ours, nothing published"),
+    )
+}
+PUBLISHED: dict[str, Any] = {
+    "color": "black",
+    "marker": "D",
+    "markerfacecolor": "white",
+    "linestyle": "none",
+    "zorder": 2,
+    "label": "published",
+}
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
@@ -51,15 +77,17 @@ def table_figure(result: Mapping[str, Any]) -> Figure:
         axes.set_title(column, loc="left")
         axes.set_yticks(np.arange(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-    for colour, marker, face, label in (
-        (PALETTE[0], "o", PALETTE[0], "ours, agrees with the published"),
-        (PALETTE[1], "o", PALETTE[1], "ours, differs"),
-        (GREY, "o", GREY, "ours, nothing published"),
-        ("black", "D", "white", "published"),
-    ):
-        style: dict[str, Any] = {"linestyle": "none", "markerfacecolor": face}
-        all_axes[0, 0].plot([], [], marker, color=colour, label=label, **style)
-    figure.suptitle(f"{result['title']}: {result['quantity']}", x=0.01, ha="left")
+    shown = list(cells.values())
+    looks = [
+        OURS[verdict]
+        for verdict in OURS
+        if verdict in {cell.get("agrees") for cell in shown}
+    ]
+    looks += [PUBLISHED] * any(cell["published"] is not None for cell in shown)
+    for look in looks:
+        all_axes[0, 0].plot([], [], **look)
+    title = f"{result['title']}: {result['quantity']}\nmean and {intervals(result)}"
+    figure.suptitle(title, x=0.01, ha="left")
     handles, labels = all_axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, width + 1))
     return figure
@@ -67,10 +95,8 @@ def table_figure(result: Mapping[str, Any]) -> Figure:
 
 def _draw_cell(axes: Any, y: int, cell: Mapping[str, Any]) -> None:
     if cell["published"] is not None:
-        axes.plot(
-            cell["published"], y, "D", color="black", markerfacecolor="white", zorder=2
-        )
-    colour = {True: PALETTE[0], False: PALETTE[1], None: GREY}[cell.get("agrees")]
-    low, high = cell["ci"]
-    axes.plot([low, high], [y, y], color=colour, lw=1.6, zorder=3)
-    axes.plot(cell["mean"], y, "o", color=colour, markersize=4, zorder=4)
+        axes.plot(cell["published"], y, **PUBLISHED)
+    mean, low, high = np.array([cell["mean"], *cell["ci"]], float)  # NaN for None
+    look = OURS[cell.get("agrees")]
+    axes.plot([low, high], [y, y], color=look["color"], lw=1.6, zorder=3)
+    axes.plot(mean, y, **look)

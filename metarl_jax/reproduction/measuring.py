@@ -164,6 +164,11 @@ def choose(
     return np.stack([returns(key, x, num_instances).mean(axis=0) for x in settings])
 
 
+def best_of(settings: Sequence[Any], scores: np.ndarray) -> Any:
+    """Returns the setting of the highest score; what is not a number is the lowest."""
+    return settings[int(np.argmax(np.where(np.isnan(scores), -np.inf, scores)))]
+
+
 def measure(
     key: Key,
     returns: Returns,
@@ -191,7 +196,7 @@ def measure(
     best = settings[0]
     if len(settings) > 1:
         means = choose(key, returns, settings, num_instances=num_tuning)
-        best = settings[int(np.argmax(-means if lower_is_better else means))]
+        best = best_of(settings, -means if lower_is_better else means)
     setting = f"{symbol} = {best:g}" if symbol else ""
     return Measurement(returns(key, best, num_instances)[:, 0], setting)
 

@@ -8,7 +8,12 @@ import numpy as np
 
 from metarl_jax.envs.tabular_mdp import tabular_mdp
 from metarl_jax.reproduction.learned import learned
-from metarl_jax.reproduction.measuring import agent_returns, choose, trial_returns
+from metarl_jax.reproduction.measuring import (
+    agent_returns,
+    best_of,
+    choose,
+    trial_returns,
+)
 from metarl_jax.reproduction.table import Cell, Measurement, Table
 from metarl_jax.strategies import mdp
 
@@ -178,7 +183,7 @@ def _columns(
     def measure(column):
         best = settings[0]
         if len(settings) > 1:
-            best = settings[int(np.argmax(tuning_means()[:, column]))]
+            best = best_of(settings, tuning_means()[:, column])
         setting = f"{symbol} = {best:.2g}" if symbol else ""
         return Measurement(totals(best)[:, column], setting)
 

@@ -9,13 +9,14 @@ looked up whenever the table is put together.
 import functools
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from metarl_jax.evaluation import summarise
 from metarl_jax.runs import files, machine
 from metarl_jax.runs.progress import announced
 
@@ -121,7 +122,8 @@ def measured(measurement: Measurement) -> dict[str, Any]:
     """Summarises a measurement: mean, standard error, 95 % interval.
 
     The standard error is that of N instances, or, where S > 1 seeds were trained, of
-    the S means.
+    the S means. The interval is Student's; all seeds meet the same instances, so that
+    of several it is over seeds and instances.
     """
     values = np.atleast_2d(np.asarray(measurement.values, np.float64))
     num_seeds, num_instances = values.shape
@@ -132,15 +134,27 @@ def measured(measurement: Measurement) -> dict[str, Any]:
     if not exact:
         error = float(independent.std(ddof=1) / np.sqrt(independent.size))
     mean = float(values.mean())
+    summary = summarise(values[..., None], shared_tasks=True)
+    over = f"{'seeds and ' * (num_seeds > 1)}instances"
     return {
         "mean": mean,
-        "ci": [mean - 1.96 * error, mean + 1.96 * error],
+        "ci": [mean] * 2 if exact else [summary.ci_low[0], summary.ci_high[0]],
+        "interval": "exact" if exact else f"95 % interval over {over}",
         "standard_error": error,
         "std": std,
         "num_instances": num_instances,
         "num_seeds": num_seeds,
+        "num_not_finite": int(summary.num_not_finite[0]),
         "setting": measurement.setting,
     }
+
+
+def _error(record: dict[str, Any]) -> float:
+    """Returns the standard error of a mean, a little more where seeds are few."""
+    if record.get("num_seeds", 1) == 1:
+        return record["standard_error"]
+    low, high = record["ci"]
+    return (high - low) / 2 / 1.96
 
 
 def compared(table: Table, cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
@@ -148,18 +162,22 @@ def compared(table: Table, cell: Cell, record: dict[str, Any]) -> dict[str, Any]
 
     They agree if they are within two standard errors of their difference: ours, that of
     a mean of as many instances as were published, and that of rounding; or within the
-    table's tolerance.
+    table's tolerance. Where few seeds were trained, ours is what Student's interval
+    would be two of.
     """
     entry = {**record, "published": cell.published, "optimum": cell.optimum}
+    if record["mean"] is None:
+        return {**entry, "reason": "not finite"}
+    error = _error(record)
     if cell.optimum is not None:
         better = record["mean"] - cell.optimum
         if table.lower_is_better:
             better = -better
-        allowed = 3 * record["standard_error"] + 1e-6 * abs(cell.optimum)
+        allowed = 3 * error + 1e-6 * abs(cell.optimum)
         entry["passes_optimum"] = better > allowed
     if cell.published is None:
         return entry
-    variance = record["standard_error"] ** 2 + table.rounding**2 / 12
+    variance = error**2 + table.rounding**2 / 12
     if table.published_instances is not None:
         variance += record["std"] ** 2 / table.published_instances
     difference = record["mean"] - cell.published
@@ -287,7 +305,8 @@ def layout(result: dict[str, Any]) -> str:
     """
     cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
     columns = result["columns"]
-    digits = 2 if max(abs(cell["mean"]) for cell in cells.values()) < 1000 else 1
+    largest = max(abs(cell["mean"] or 0) for cell in cells.values())
+    digits = 2 if largest < 1000 else 1
     cells |= {(cell["row"], cell["column"]): cell for cell in result["not_reached"]}
     lines = [["", *columns]]
     remarks = []
@@ -299,11 +318,16 @@ def layout(result: dict[str, Any]) -> str:
         for i, cell in enumerate(present):
             if cell and "mean" not in cell:
                 remarks.append(f"{row}, {columns[i]}: not reached: {cell['reason']}")
+            elif cell and cell["mean"] is None:
+                remarks.append(
+                    f"{row}, {columns[i]}: {cell['num_not_finite']} of "
+                    f"{cell['num_seeds'] * cell['num_instances']} are not finite"
+                )
             if cell and cell.get("agrees") is False:
                 ours[i] += "*"
                 remarks.append(
                     f"* {row}, {columns[i]}: {cell['mean']:.2f} ± "
-                    f"{1.96 * cell['standard_error']:.2f}, published "
+                    f"{(cell['ci'][1] - cell['ci'][0]) / 2:.2f}, published "
                     f"{cell['published']:g}: {cell['reason']}"
                 )
             if cell and cell.get("passes_optimum"):
@@ -324,13 +348,23 @@ def layout(result: dict[str, Any]) -> str:
     judged = [cell["agrees"] for cell in cells.values() if "agrees" in cell]
     if judged:
         text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
+    text.append(f"Intervals: {intervals(result)}.")
     if result["left_out"]:
         text.append(f"Cells still to be computed: {result['left_out']}.")
     return "\n".join([*text, *remarks, *result["notes"]])
+
+
+def intervals(result: Mapping[str, Any]) -> str:
+    """Says what the intervals of a table's means are."""
+    # Records of before it was recorded took a normal one.
+    names = (cell.get("interval", "95 %, normal") for cell in result["cells"])
+    return "; ".join(dict.fromkeys(name for name in names if name != "exact")) or "none"
 
 
 def _shown(cell: dict[str, Any] | None, digits: int) -> str:
     """Returns what stands for a cell in the table."""
     if cell is None:
         return "–"
-    return f"{cell['mean']:.{digits}f}" if "mean" in cell else "not reached"
+    if "mean" not in cell:
+        return "not reached"
+    return "NaN" if cell["mean"] is None else f"{cell['mean']:.{digits}f}"

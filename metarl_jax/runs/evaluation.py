@@ -104,6 +104,7 @@ def evaluate_run(
         "experiment": config["experiment"],
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
+        "interval": evaluation.interval_name(num_seeds),
         "published": experiment.published,
         "adaptation_unit": experiment.adaptation_unit,
         "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
@@ -255,6 +256,7 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
         "return_iqm": summary.iqm,
         "return_ci": np.stack([summary.ci_low, summary.ci_high], axis=-1),
         "return_iqm_ci": np.stack([summary.iqm_ci_low, summary.iqm_ci_high], axis=-1),
+        "num_not_finite": summary.num_not_finite,
     }
 
 

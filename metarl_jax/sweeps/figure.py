@@ -11,9 +11,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from metarl_jax.plotting import GREY, PALETTE, STYLE, write_png
+from metarl_jax.plotting import PALETTE, STYLE, set_title, write_png
 from metarl_jax.sweeps.combinations import shown_option, shown_value
-from metarl_jax.sweeps.table import finished_runs, protocol
+from metarl_jax.sweeps.table import evaluated, finished_runs
 
 MOST_CURVES = 6
 MOST_DOTS = 40
@@ -45,7 +45,7 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
     a curve; two numbers of many values are points in the plane in the colour of their
     return. Everything else is a dot for each run, the best on top.
     """
-    finished = finished_runs(record)
+    finished, interval = finished_runs(record), evaluated(record)[-1]
     found = {
         option: list(dict.fromkeys(map(_hashable, _column(finished, option))))
         for option in record["vary"]
@@ -60,7 +60,8 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
     if along is not None and len(others) < 2 and few:
         axes = figure.subplots()
         _curves(axes, finished, along, others[0] if others else None)
-        _label_returns(axes, record, "mean and 95 % interval")
+        axes.set_ylabel(_returns(record))
+        _label(axes, record, f"mean and {interval}")
         if others:
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(
@@ -83,7 +84,7 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
         _dots(axes, shown)
         left_out = len(finished) - len(shown)
         best = f"the best {len(shown)} of {len(finished)}, " if left_out else ""
-        _label(axes, record, f"{best}mean and 95 % interval")
+        _label(axes, record, f"{best}mean and {interval}")
         axes.set_xlabel(_returns(record))
     return figure
 
@@ -158,13 +159,8 @@ def _dots(axes: Axes, finished: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(len(mean) - 0.5, -0.5)
 
 
-def _label_returns(axes: Axes, record: Mapping[str, Any], what: str) -> None:
-    axes.set_ylabel(_returns(record))
-    _label(axes, record, what)
-
-
 def _returns(record: Mapping[str, Any]) -> str:
-    unit, last, _ = protocol(finished_runs(record), record["num_seeds"])
+    unit, last, *_ = evaluated(record)
     if last == "1":
         unit = unit.replace("steps", "step").replace("episodes", "episode")
     return f"return after {last} {unit}"
@@ -172,17 +168,8 @@ def _returns(record: Mapping[str, Any]) -> str:
 
 def _label(axes: Axes, record: Mapping[str, Any], what: str) -> None:
     """Says above the axes what is drawn."""
-    _, _, counts = protocol(finished_runs(record), record["num_seeds"])
-    axes.set_title(f"{record['experiment']}: held-out tasks", loc="left", pad=22)
-    axes.text(
-        0,
-        1.02,
-        f"{what}{counts}",
-        transform=axes.transAxes,
-        color=GREY,
-        fontsize=9.5,
-        va="bottom",
-    )
+    _, _, counts, _ = evaluated(record)
+    set_title(axes, f"{record['experiment']}: held-out tasks", f"{what}, {counts}")
 
 
 def _scale(axis: Any, set_scale: Any, values: Sequence[float]) -> None:

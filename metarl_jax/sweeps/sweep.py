@@ -187,11 +187,13 @@ def _row(
         return {**row, "status": "failed" if error else "unfinished", "error": error}
     kept = (
         *("adaptation_unit", "adaptation_step", "return_mean", "return_ci"),
-        *("return_iqm", "return_iqm_ci", "return_mean_by_seed", "num_tasks"),
-        *("num_episodes", "training_steps", "training_seconds", "compile_seconds"),
+        *("return_iqm", "return_iqm_ci", "return_mean_by_seed", "interval"),
+        *("num_not_finite", "num_tasks", "num_episodes"),
+        *("training_steps", "training_seconds", "compile_seconds"),
         *("evaluation_seconds", "peak_memory_mib", "device"),
     )
-    return {**row, "status": "finished", **{key: result[key] for key in kept}}
+    found = {key: result[key] for key in kept if key in result}
+    return {**row, "status": "finished", **found}
 
 
 def _is_whole(result: dict[str, Any], experiment: Experiment) -> bool:

@@ -1,8 +1,9 @@
 """The table of a sweep, from what was recorded of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from metarl_jax.runs import protocol
 from metarl_jax.sweeps.combinations import shown_option, shown_value
 
 
@@ -16,9 +17,9 @@ def layout(record: Mapping[str, Any]) -> str:
     def number(value):
         return "–" if value is None else f"{value:.2f}"
 
-    options, finished = list(record["vary"]), finished_runs(record)
-    unit, last, counts = protocol(finished, record["num_seeds"])
-    head = ["after 0", f"after {last}", "95 % interval", "seconds"]
+    options = list(record["vary"])
+    unit, last, counts, interval = evaluated(record)
+    head = ["after 0", f"after {last}", interval, "seconds"]
     lines = [[*map(shown_option, options), *head]]
     remarks = []
     for run in record["runs"]:
@@ -31,13 +32,16 @@ def layout(record: Mapping[str, Any]) -> str:
                 f"[{number(low)}, {number(high)}]",
                 f"{run['training_seconds']:.0f}",
             ]
+            if any(not_finite := run.get("num_not_finite", [])):
+                shown = ", ".join(map(str, not_finite))
+                remarks.append(f"{run['name']}: tasks not finite: {shown}")
         else:
             values += ["–", run["status"], "", ""]
             if run["error"]:
                 remarks.append(f"{run['name']}: {run['error']}")
         lines.append(values)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    title = f"{record['experiment']}: mean return after {unit}{counts}"
+    title = f"{record['experiment']}: mean return after {unit}, {counts}"
     rows = (
         "  ".join(f"{cell:>{w}}" for cell, w in zip(line, widths, strict=True)).rstrip()
         for line in lines
@@ -50,23 +54,22 @@ def finished_runs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [run for run in record["runs"] if run["status"] == "finished"]
 
 
-def protocol(
-    finished: Sequence[Mapping[str, Any]], num_seeds: int
-) -> tuple[str, str, str]:
+def evaluated(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Says how the runs were evaluated, as far as it is the same for all.
 
     Returns:
-      What a curve counts, the last number of it, and of how much a mean is taken.
+      What a curve counts, the last number of it, of how much a mean is taken, and what
+      the intervals are.
     """
+    num_seeds = record["num_seeds"]
+    finished = [{**run, "num_seeds": num_seeds} for run in finished_runs(record)]
     units = dict.fromkeys(run["adaptation_unit"] for run in finished)
-    lasts = {run["adaptation_step"][-1] for run in finished}
-    sizes = {(run["num_tasks"], run["num_episodes"]) for run in finished}
-    counts = ""
-    if len(sizes) == 1:
-        ((num_tasks, num_episodes),) = sizes
-        counts = (
-            f", {num_seeds} seed{'s' * (num_seeds > 1)} × {num_tasks} held-out tasks × "
-            f"{num_episodes} episode{'s' * (num_episodes > 1)}"
-        )
-    unit = " or ".join(units) or "adaptation steps"
-    return unit, str(lasts.pop()) if len(lasts) == 1 else "the last", counts
+    lasts = {str(run["adaptation_step"][-1]) for run in finished}
+    sizes = set(map(protocol.counts, finished))
+    intervals = set(map(protocol.interval, finished))
+    return (
+        " or ".join(units) or "adaptation steps",
+        lasts.pop() if len(lasts) == 1 else "the last",
+        sizes.pop() if len(sizes) == 1 else f"{num_seeds} seed{'s' * (num_seeds > 1)}",
+        intervals.pop() if len(intervals) == 1 else "95 % interval",
+    )
