@@ -242,7 +242,16 @@ def test_train_evaluate_plot_and_resume(tmp_path, monkeypatch, capsys):
     assert again["adaptation_step"] == [0, 1]
     assert (again["num_tasks"], again["evaluation_seed"]) == (4, 3)
     assert again["training_seconds"] == result["training_seconds"]
-    assert "return after adaptation steps" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "bandit-maml: 2 seeds × 4 held-out tasks × 2 episodes" in output
+    assert "return after adaptation steps" in output
+    assert "95 % interval over seeds" in output
+    not_finite = {**again, "num_not_finite": [0, 2], "num_seeds": 1}
+    del not_finite["interval"]  # as older records
+    output = cli._evaluation_table(not_finite)
+    assert "95 % bootstrap interval over tasks" in output
+    (line,) = (x for x in output.splitlines() if "not finite" in x)
+    assert line.split()[-2:] == ["0", "2"]
 
     assert cli.main(["plot", str(run), "--output", "figures"]) == 0
     figures = sorted(p.name for p in Path("figures").iterdir())
