@@ -29,7 +29,7 @@ from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments.options import group_size_for_device
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE, STYLE
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Agent
 
@@ -41,6 +41,7 @@ TASKS = {
     "halfway": "goal halfway",
     "unrelated": "unrelated goal",
 }
+STYLES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 ORIGINS = {
     "shared": "adapted from one initialisation",
     "apart": "trained apart",
@@ -161,14 +162,6 @@ def measure(args) -> dict:
     }
 
 
-def mean_and_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the mean over pairs `[P, ...]` and a 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(values), size=(2000, len(values)))
-    means = values[drawn].mean(axis=1)
-    return values.mean(axis=0), *np.quantile(means, [0.025, 0.975], axis=0)
-
-
 def draw(record: dict) -> Figure:
     """Draws the return along the line for each goal and each origin."""
     alpha = np.array(record["alpha"])
@@ -180,9 +173,11 @@ def draw(record: dict) -> Figure:
         for k, what in enumerate(("as it is", "after one adaptation step")):
             axes = grid[k][column]
             for i, label in enumerate(TASKS.values()):
-                mean, low, high = mean_and_interval(values[:, i, :, k])
-                axes.fill_between(alpha, low, high, color=PALETTE[i], alpha=0.15, lw=0)
-                axes.plot(alpha, mean, color=PALETTE[i], lw=2, label=label)
+                row = evaluation.summarise(values[None, :, i, :, k])
+                look = {"color": PALETTE[i], "lw": 2, "label": label}
+                band = {"color": PALETTE[i], "lw": 0, "alpha": 0.15}
+                axes.fill_between(alpha, row.ci_low, row.ci_high, **band)
+                axes.plot(alpha, row.mean, linestyle=STYLES[i], **look)
                 axes.axhline(start[i, k], color=PALETTE[i], lw=1, linestyle=":")
             for end in (0, 1):
                 axes.axvline(end, color="black", lw=0.8, alpha=0.4)
@@ -190,6 +185,10 @@ def draw(record: dict) -> Figure:
                 axes.set_title(title, loc="left")
             if column == 0:
                 axes.set_ylabel(f"return {what}")
+    figure.suptitle(
+        f"mean and 95 % interval over {len(record['meta_learned'])} pairs of tasks",
+        **{"x": 0.01, "ha": "left", "fontsize": 9.5, "color": GREY},
+    )
     for axes in grid[1]:
         axes.set_xlabel("α in α θ₁ + (1 - α) θ₂")
     handles, labels = grid[0][0].get_legend_handles_labels()

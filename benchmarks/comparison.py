@@ -116,6 +116,7 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
                 "return_ci",
                 "return_iqm_ci",
                 "return_mean_by_seed",
+                "interval",
                 "references",
                 "num_tasks",
                 "num_episodes",

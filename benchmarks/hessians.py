@@ -242,8 +242,8 @@ def experiment(sizes: Sequence[int], *, num_mdps: int) -> dict[str, Any]:
             for order in ("gradient", "hessian")
         }
     return {
-        "what": "correlation with the exact derivative, mean over MDPs and its 95 % "
-        "bootstrap interval, by ε",
+        "what": "correlation with the exact derivative, mean and 95 % interval "
+        "over MDPs, by ε",
         "num_trajectories": list(sizes),
         "num_mdps": num_mdps,
         "seeds": list(range(num_mdps)),

@@ -381,7 +381,7 @@ def experiment(
         }
         estimators[name]["limiting_bias"] = summary(limits[:, i : i + 1])
     return {
-        "what": "interquartile mean over MDPs and its 95 % bootstrap interval; bias "
+        "what": "interquartile mean and 95 % interval over MDPs; bias "
         "and deviation relative to the norm of the exact meta-gradient",
         "metrics": METRICS,
         "num_trajectories": list(sizes),

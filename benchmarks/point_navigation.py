@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from measuring import hardware, write
 
-from metarl_jax.evaluation import summarise
+from metarl_jax.evaluation import interval_name, summarise
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (-25, -20, -16)
@@ -38,7 +38,7 @@ def time_to_return(run_dir: Path) -> dict[str, float | None]:
     """Reads when the smoothed return after adaptation passed each level."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    after = np.array([record["return_after"] for record in records])
+    after = np.array([record["return_after"] for record in records], float)
     smoothed = np.convolve(after, np.ones(SMOOTHED_STEPS) / SMOOTHED_STEPS, "valid")
     seconds = [record["seconds"] for record in records[SMOOTHED_STEPS - 1 :]]
     passed = {}
@@ -85,6 +85,7 @@ def main() -> None:
         "return_mean": summary.mean.tolist(),
         "return_iqm": summary.iqm.tolist(),
         "return_ci": np.stack([summary.ci_low, summary.ci_high], -1).tolist(),
+        "interval": interval_name(len(returns)),
         "published": runs[0]["published"],
         "return_mean_by_seed": [run["return_mean"] for run in runs],
         "training_steps": runs[0]["training_steps"],
@@ -106,7 +107,7 @@ def main() -> None:
         print(row(f"{name} (published)", values))
     print(row("mean", summary.mean))
     intervals = [f"{a:.2f} … {b:.2f}" for a, b in record["return_ci"]]
-    print(row("95 % interval", intervals, "{}"))
+    print(row(record["interval"], intervals, "{}"))
     print(row("interquartile mean", summary.iqm))
     print(f"training seconds a seed: {np.mean(record['training_seconds']):.1f}")
     for level in LEVELS:
