@@ -748,7 +748,7 @@ def constant(env):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: gymnax_family(PointRobot(), constant(PointRobot())), "draws `goal`"),
+        (lambda: gymnax_family(PointRobot(), constant(PointRobot())), "draws .goal"),
         (lambda: gymnax_family(CartPole(), constant(CartPole()), horizon=0), "got 0"),
         (lambda: gymnax_family(CartPole(), lambda key: 3.0), "TypeError"),
         (lambda: gymnax_family(Growing(), constant(CartPole())), "(5,)"),

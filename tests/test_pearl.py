@@ -389,7 +389,7 @@ def build(kind, **kwargs):
         "encoder_hidden_sizes": (4,),
         "discount": 0.9,
     }
-    policy = mlp_policy(tasks, squashed=True, hidden_sizes=(4,))
+    policy = mlp_policy(tasks, squashed=kind == "continuous", hidden_sizes=(4,))
     return pearl(tasks, policy, **{**settings, **kwargs})
 
 

@@ -1,0 +1,151 @@
+"""Whether all episodes of a trial are of one task: what resets draw and steps obey.
+
+A part of the state that a reset draws is where an episode starts if steps change it, as
+a position, and a task of its own if they do not and rewards or transitions follow it,
+as a goal. Reading the traced program clears most environments; the others are run.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments.environment import Environment
+from jax.core import Tracer
+
+from metarl_jax import spaces
+from metarl_jax.envs.tracing import depends, may_keep
+from metarl_jax.types import Key, Task
+
+_NUM_TASKS = 4
+_NUM_RESETS = 8
+_NUM_STEPS = 256
+
+
+def drawn_and_kept(
+    env: Environment, sample: Callable[[Key], Task]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Finds what resets of one task draw, steps keep, and rewards or states follow.
+
+    Args:
+      env: the environment; it can be traced with the sampled params.
+      sample: `(key) -> params`; not looked at any closer if these are traced.
+
+    Returns:
+      What two resets of one task drew, by the name of the state's leaf.
+    """
+    key = jax.random.key(0)
+
+    def reset(key, task):
+        _, state = env.reset_env(key, task)
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
+
+    def step(state, key_action, key, task):
+        space = env.action_space(task)
+        action = spaces.given(space, spaces.draw(key_action, space))
+        _, new, reward, terminated, _ = env.step_env(key, state, action, task)
+        new = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), new, state)
+        return new, jnp.asarray(reward), jnp.asarray(terminated, bool)
+
+    sampled = jax.make_jaxpr(sample, return_shape=True)(key)
+    resets, state = jax.make_jaxpr(reset, return_shape=True)(key, sampled[1])
+    steps = jax.make_jaxpr(step)(state, key, key, sampled[1]).jaxpr
+    names = [
+        jax.tree_util.keystr(path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(state)
+    ]
+    leaves = jax.tree.leaves(state)
+    params = set(range(len(leaves) + 2, len(steps.invars)))
+
+    def suspect(i):
+        if not depends(resets.jaxpr, i, 0):
+            return False
+        # A vector may hold a goal beside a position.
+        return leaves[i].shape or may_keep(steps, i, i, fixed=params)
+
+    suspects = [i for i in range(len(leaves)) if suspect(i)]
+    traced = [x for traced in (sampled[0], resets) for x in traced.consts]
+    if not suspects or any(isinstance(x, Tracer) for x in traced):
+        return {}
+    with jax.ensure_compile_time_eval():
+        drawn = _run(sample, reset, step)
+    return {names[i]: drawn[i] for i in suspects if drawn.get(i)}
+
+
+def _run(sample, reset, step) -> dict:
+    """Runs every state beside one that another reset's kept parts are put in.
+
+    Returns:
+      Of the leaves with parts that are kept and followed, what two resets drew.
+    """
+    key_tasks, key_resets, *keys = jax.random.split(jax.random.key(0), 4)
+    keys = tuple(jax.random.split(one, _NUM_STEPS) for one in keys)
+    tasks = jax.vmap(sample)(jax.random.split(key_tasks, _NUM_TASKS))
+    over_resets = jax.vmap(reset, in_axes=(0, None))
+    states = _compiled(jax.vmap(over_resets, in_axes=(None, 0)))(
+        jax.random.split(key_resets, _NUM_RESETS), tasks
+    )
+
+    def walk(first, second, task):
+        """Which entries steps keep; whether equal ones or rewards come to differ."""
+        shared = jax.tree.map(_equal, first, second)
+
+        def both(carry, keys):
+            states, kept, alive, differs = carry
+            new = [step(state, *keys, task) for state in states]
+            same = jax.tree.map(_equal, first, new[0][0])
+            apart = jax.tree.map(
+                lambda same, x, y: jnp.any(same & ~_equal(x, y)),
+                (shared, True, True),
+                *new,
+            )
+            differs |= alive & jnp.any(jnp.stack(jax.tree.leaves(apart)))
+            kept = jax.tree.map(jnp.logical_and, kept, same)
+            alive &= ~(new[0][2] | new[1][2])
+            return ([one[0] for one in new], kept, alive, differs), None
+
+        everything = jax.tree.map(lambda x: jnp.ones_like(x, bool), shared)
+        carry = ([first, second], everything, jnp.asarray(True), jnp.asarray(False))
+        _, kept, _, differs = jax.lax.scan(both, carry, keys)[0]
+        return kept, differs
+
+    walks = _compiled(jax.vmap(jax.vmap(walk, in_axes=(0, 0, None))))
+    kept = jax.tree.map(lambda k: jnp.all(k, (0, 1)), walks(states, states, tasks)[0])
+    other = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1), states)
+    swapped = jax.tree.map(jnp.where, kept, other, states)
+    if not np.any(walks(states, swapped, tasks)[1]):
+        return {}
+    pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
+    return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compiles quickly for one or two calls, within another function's trace too."""
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+    compiled = []
+
+    def call(*args):
+        if not compiled:
+            compiled.append(jax.jit(function).lower(*args).compile(options))
+        return compiled[0](*args)
+
+    return call
+
+
+def _first_unequal(x, y) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the first two that differ, of arrays `[N, R, ...]`."""
+    x, y = (np.asarray(_bits(one)).reshape(-1, *one.shape[2:]) for one in (x, y))
+    differ = np.flatnonzero(np.any(x != y, axis=tuple(range(1, x.ndim))))
+    return (x[differ[0]], y[differ[0]]) if differ.size else None
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(x) if is_key else x
+
+
+def _equal(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Compares entries; NaN equals NaN, and a key is one entry."""
+    if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key):
+        return jnp.all(_bits(x) == _bits(y), axis=-1)
+    return (x == y) | ((x != x) & (y != y))
