@@ -161,7 +161,7 @@ def encoder(space: Any, name: str = "the observation") -> Callable[[Any], jax.Ar
     if isinstance(space, _DICT + _TUPLE):
         return _parts_encoder(space, name)
     form, numbers = _encoding(space, name)
-    kind, shape = type(space).__name__, tuple(getattr(space, "shape", ()))
+    kind, shape = type(space).__name__, tuple(int(n) for n in space.shape or ())
 
     def encode(obs):
         leaf = jax.tree.structure(obs) == jax.tree.structure(0)
@@ -257,6 +257,16 @@ def _parts(obs: Any, by_name: bool) -> dict | None:
     if hasattr(obs, "_asdict"):
         return obs._asdict()
     return dict(vars(obs)) if dataclasses.is_dataclass(obs) else None
+
+
+def to_numpy(space: gymnasium_spaces.Space, obs: Any) -> Any:
+    """Makes an observation what gymnasium's space says: its parts and their types."""
+    if isinstance(space, gymnasium_spaces.Dict):
+        parts = _parts(obs, by_name=True) or {}
+        return {key: to_numpy(part, parts[key]) for key, part in space.items()}
+    if isinstance(space, gymnasium_spaces.Tuple):
+        return tuple(to_numpy(*pair) for pair in zip(space, obs, strict=True))
+    return np.asarray(obs).astype(space.dtype)[()]
 
 
 def to_gymnasium(space: Any) -> gymnasium_spaces.Space:

@@ -4,7 +4,8 @@ For what runs outside of a compiled program: another library's learner on a task
 ours, or a user's own loop.
 """
 
-from functools import partial
+import functools
+import multiprocessing
 from typing import Any
 
 import gymnasium
@@ -12,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnax.environments.spaces import gymnax_space_to_gym_space
 
+from metarl_jax import spaces
 from metarl_jax.types import Task, TaskDistribution
 
 
 # Compiled once for an environment, however many tasks there are of it.
-@partial(jax.jit, static_argnames="env")
+@functools.partial(jax.jit, static_argnames="env")
 def _reset(env, key, task):
     key, key_reset = jax.random.split(key)
     obs, state = env.reset_env(key_reset, task)
@@ -27,12 +28,27 @@ def _reset(env, key, task):
     return (key, state), obs
 
 
-@partial(jax.jit, static_argnames="env")
+@functools.partial(jax.jit, static_argnames="env")
 def _step(env, carry, action, task):
     key, state = carry
     key, key_step = jax.random.split(key)
+    action = spaces.given(env.action_space(task), action)
     obs, state, reward, terminated, _ = env.step_env(key_step, state, action, task)
     return (key, state), (obs, reward, terminated, env.is_truncated(state, task))
+
+
+@functools.cache
+def _first_process() -> int | None:
+    return multiprocessing.current_process().pid
+
+
+def _check_process() -> None:
+    """Refuses a forked process, in which JAX waits for threads that are not there."""
+    if multiprocessing.current_process().pid != _first_process():
+        raise RuntimeError(
+            "JAX does not work in a forked process; one that is spawned is required, "
+            'as by AsyncVectorEnv(..., context="spawn")'
+        )
 
 
 class GymnasiumTask(gymnasium.Env):
@@ -43,37 +59,65 @@ class GymnasiumTask(gymnasium.Env):
         self._key = jax.random.key(seed)
         self._state: Any = None
         self._steps_left = 0
-        self.action_space = gymnax_space_to_gym_space(tasks.env.action_space(task))
-        self.observation_space = gymnax_space_to_gym_space(
-            tasks.env.observation_space(task)
-        )
+        self.action_space = spaces.to_gymnasium(tasks.env.action_space(task))
+        self.observation_space = spaces.to_gymnasium(tasks.env.observation_space(task))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begins an episode; a seed begins the random stream anew as well."""
+        _check_process()
         super().reset(seed=seed, options=options)
         if seed is not None:
             self._key = jax.random.key(seed)
         (self._key, self._state), obs = _reset(self._env, self._key, self._task)
         self._steps_left = self._horizon
-        return jax.tree.map(np.array, obs), {}
+        return spaces.to_numpy(self.observation_space, obs), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Takes a step; the time limit truncates unless the episode ends by itself."""
+        """Takes a step; the time limit truncates unless the episode ends by itself.
+
+        Raises:
+          ValueError: if the action is no number of a `Discrete` space, or for a `Box`
+            not of its shape or NaN somewhere; one outside of its bounds is clipped.
+          ResetNeeded: if no episode has begun.
+        """
         if self._steps_left == 0:
             raise ResetNeeded("the episode has ended or not begun; reset() is required")
         (self._key, self._state), outcome = _step(
-            self._env, (self._key, self._state), action, self._task
+            self._env, (self._key, self._state), self._drawn(action), self._task
         )
         # Leaf by leaf: `jax.device_get` would take twice the time of the whole step.
-        obs, reward, terminated, truncated = jax.tree.map(np.array, outcome)
+        obs, reward, terminated, truncated = jax.tree.map(np.asarray, outcome)
         self._steps_left -= 1
         terminated = bool(terminated)
         truncated = not terminated and (bool(truncated) or self._steps_left == 0)
         if terminated or truncated:
             self._steps_left = 0
+        obs = spaces.to_numpy(self.observation_space, obs)
         return obs, float(reward), terminated, truncated, {}
+
+    def _drawn(self, action: Any) -> Any:
+        """Returns what a policy would have drawn to take this action."""
+        space = self.action_space
+        if isinstance(space, gymnasium.spaces.Discrete):
+            if not space.contains(np.asarray(action)):
+                raise ValueError(
+                    f"an action must be an integer from {space.start} to "
+                    f"{space.start + space.n - 1}; got {action!r}"
+                )
+            return np.asarray(action) - space.start
+        if isinstance(space, gymnasium.spaces.Box):
+            numbers = np.asarray(action)
+            is_number = numbers.dtype.kind in "biuf"
+            if numbers.shape != space.shape or not is_number or np.isnan(numbers).any():
+                raise ValueError(
+                    f"an action must be numbers of shape {space.shape}, none of them "
+                    f"NaN; got {action!r}"
+                )
+            # Before they are cast to the types that JAX has.
+            return np.clip(numbers, space.low, space.high)
+        return action
 
 
 def as_gymnasium(
@@ -87,12 +131,18 @@ def as_gymnasium(
       seed: of the random stream, until `reset` is given another.
 
     Returns:
-      An environment whose every episode is of this task, with the family's own
-      observations, actions and rewards.
+      An environment whose every episode is of this task, with the actions, the rewards
+      and the observations of the family's environment: these are of its observation
+      space and not encoded (`tasks.encode` does that for a policy). JAX does not
+      survive a fork, so that several processes of them must be spawned:
+      `AsyncVectorEnv(..., context="spawn")`.
 
     Raises:
-      ValueError: if `task` is not one task of the family.
+      ValueError: if `task` is not one task of the family, a space has no equivalent
+        among gymnasium's, or an observation is not what its space declares.
+      RuntimeError: in a forked process, here or by a later `reset`.
     """
+    _check_process()
     like = jax.eval_shape(tasks.sample, jax.random.key(0))
     shapes = [
         (jax.tree.structure(tree), [np.shape(x) for x in jax.tree.leaves(tree)])
@@ -103,4 +153,10 @@ def as_gymnasium(
             f"task must be one task of the family, with leaves of shapes "
             f"{shapes[1][1]}; got {shapes[0][1]}"
         )
+    shows = spaces.encoder(
+        tasks.env.observation_space(task), f"the observation of {tasks.env.name}"
+    )
+    jax.eval_shape(
+        lambda key: shows(tasks.env.reset_env(key, task)[0]), jax.random.key(0)
+    )
     return GymnasiumTask(tasks, task, seed)

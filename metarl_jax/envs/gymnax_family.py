@@ -223,7 +223,7 @@ def _check(env, sample, sample_heldout) -> tuple[Observation, Any]:
         raise ValueError(
             f"{type(env).__name__} must have `reset_env`, `step_env`, `action_space` "
             "and `observation_space` that can be traced with the sampled params; got "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         ) from error
 
     tasks, before, after, (reward, done) = shapes
