@@ -27,7 +27,7 @@ from measuring import hardware, write
 
 from metarl_jax.evaluation import interquartile_mean, summarise
 from metarl_jax.experiments.point_nav import METHODS, MethodName
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import PALETTE, STYLE
 
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
@@ -162,12 +162,11 @@ def draw(records: dict[str, dict], seconds: dict[str, float]) -> Figure:
         for title, names in GROUPS.items()
     }
     figure = Figure(figsize=(10, 11), layout="constrained")
-    grid = figure.subplots(len(groups), 2, sharex="col", sharey=True)
+    grid = figure.subplots(len(groups), 2, sharex="col", sharey="row")
     for row, (title, names) in zip(grid, groups.items(), strict=True):
         for axes, scale in zip(row, ("steps", "seconds"), strict=True):
-            for name in dict.fromkeys([REFERENCE, *names]):
-                if name not in records:
-                    continue
+            shown = [x for x in dict.fromkeys([REFERENCE, *names]) if x in records]
+            for i, name in enumerate(shown):
                 curve = records[name]["curve"]
                 returns = np.array(curve["return_after"])[None]  # [1, n, S]
                 summary = summarise(returns.transpose(2, 0, 1))
@@ -175,7 +174,9 @@ def draw(records: dict[str, dict], seconds: dict[str, float]) -> Figure:
                 if scale == "seconds":
                     x *= seconds[name] * 1e6 / records[name]["environment_steps"]
                 reference = name == REFERENCE
-                colour = GREY if reference else PALETTE[names.index(name)]
+                colour = "black" if reference else PALETTE[names.index(name)]
+                # Where curves lie on one another, each one's marks are still seen.
+                marks = {"marker": "osD^vP"[i], "markevery": (i, len(shown)), "ms": 5}
                 axes.fill_between(
                     x,
                     summary.iqm_ci_low,
@@ -188,9 +189,10 @@ def draw(records: dict[str, dict], seconds: dict[str, float]) -> Figure:
                     x,
                     interquartile_mean(returns[0]),
                     color=colour,
-                    lw=1.4 if reference else 1.8,
+                    lw=1.4,
                     linestyle="--" if reference else "-",
                     label=NAMES[name],
+                    **marks,
                 )
         row[0].set_title(title, loc="left")
         row[0].set_ylabel("return after adaptation")
@@ -199,8 +201,8 @@ def draw(records: dict[str, dict], seconds: dict[str, float]) -> Figure:
     grid[-1][1].set_xlabel("seconds of training a seed")
     first = next(iter(records.values()))
     figure.suptitle(
-        "2-D navigation, meta-training tasks: interquartile mean and 95 % interval of "
-        f"{first['num_seeds']} seeds",
+        "2-D navigation, meta-training tasks: interquartile mean and 95 % interval "
+        f"over {first['num_seeds']} seeds",
         x=0.01,
         ha="left",
         fontsize=12,

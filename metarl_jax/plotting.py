@@ -4,6 +4,8 @@ Each figure is a function of recorded JSON and can be drawn again at any time
 (`metarl-jax plot RUN`). Several runs share one figure, a colour each.
 """
 
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 
-from metarl_jax.runs import files, protocol
+from metarl_jax.runs import drawable, files, protocol
 
 # Okabe & Ito's palette, told apart by every kind of colour vision.
 PALETTE = (
@@ -73,30 +76,37 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
       run, `paths.png`, `beliefs.png` and `goal_beliefs.png` where these were recorded.
 
     Raises:
-      ValueError: if a directory is no run, or nothing was recorded yet.
+      ValueError: if a directory is no run, nothing was recorded yet, or a record is not
+        what can be drawn.
+
+    Warns:
+      UserWarning: if runs that are compared were evaluated differently.
     """
     directories = [Path(run_dir) for run_dir in run_dirs]
     configs = [files.read_config(directory) for directory in directories]
     labels = _labels(directories, configs)
     metrics, evaluations = {}, {}
     for label, directory in zip(labels, directories, strict=True):
-        if rows := files.read_metrics(directory):
+        if rows := drawable.read_returns(directory):
             metrics[label] = rows
-        if (directory / files.EVALUATION).exists():
-            evaluations[label] = files.read_json(directory / files.EVALUATION)
+        if result := drawable.read_evaluation(directory):
+            evaluations[label] = result
+    if differences := protocol.differences(list(evaluations.values())):
+        warnings.warn(
+            f"the runs were evaluated differently: {differences}", stacklevel=2
+        )
+    alone = directories[0] if len(directories) == 1 else None
     figures = {}
     with rc_context(STYLE):
         if metrics:
             figures["learning_curve.png"] = learning_curve(metrics)
         if evaluations:
             figures["adaptation_curve.png"] = adaptation_curve(evaluations)
-        if len(directories) == 1 and (directories[0] / files.PATHS).exists():
-            recorded = files.read_json(directories[0] / files.PATHS)
+        if alone and (recorded := drawable.read_paths(alone)):
             figures["paths.png"] = paths(recorded)
             if "beliefs" in recorded:
                 figures["beliefs.png"] = beliefs(recorded)
-        if len(directories) == 1 and (directories[0] / files.GOAL_BELIEFS).exists():
-            recorded = files.read_json(directories[0] / files.GOAL_BELIEFS)
+        if alone and (recorded := drawable.read_goal_beliefs(alone)):
             figures["goal_beliefs.png"] = goal_beliefs(recorded)
         if not figures:
             raise ValueError(
@@ -106,11 +116,11 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
         output_dir = Path(output_dir)
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
-            for name, figure in figures.items():
-                FigureCanvasAgg(figure).print_png(output_dir / name)
         except OSError as error:
             raise ValueError(f"cannot write figures to {output_dir}: {error}") from None
-    return [output_dir / name for name in figures]
+        return [
+            write_png(figure, output_dir / name) for name, figure in figures.items()
+        ]
 
 
 def write_png(figure: Figure, path: Path) -> Path:
@@ -147,26 +157,24 @@ def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
             after = field == "return_after"
             colour = PALETTE[(int(not after) if alone else i) % len(PALETTE)]
             style = "-" if alone or after else (0, (1.2, 1.2))
+            look = {"linestyle": style, "color": colour}
             if "seeds" in rows[0]:
                 members = np.array([row["seeds"][field] for row in rows], float)
-                axes.plot(
-                    step, members, linestyle=style, color=colour, alpha=0.25, lw=0.8
-                )
-            axes.plot(
-                step,
-                _floats(row[field] for row in rows),
-                linestyle=style,
-                color=colour,
-                lw=1.8,
-                label=what if alone else f"{label}, {what}",
-            )
+                for member in members.T:
+                    faint = {"alpha": 0.25, "lw": 0.8, "markersize": 2}
+                    axes.plot(step, member, **look, **faint, **_lone(member))
+            mean = _floats(row[field] for row in rows)
+            name = what if alone else plain(f"{label}, {what}")
+            axes.plot(step, mean, **look, lw=1.8, label=name, **_lone(mean))
     axes.set_xlabel("meta-training step")
     axes.set_ylabel("mean return of an episode")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)
+    if {row["step"] for rows in metrics.values() for row in rows} == {1}:
+        axes.set_xlim(0.5, 1.5)
     if alone:
         ((label, rows),) = metrics.items()
-        axes.set_title(f"{label}: meta-training", loc="left")
+        axes.set_title(plain(f"{label}: meta-training"), loc="left")
         _seconds_axis(axes, rows)
     else:
         axes.set_title("Meta-training", loc="left")
@@ -186,14 +194,14 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     for i, (label, result) in enumerate(evaluations.items()):
         step = np.array(result["adaptation_step"])
         colour = PALETTE[i % len(PALETTE)]
-        _row(axes, step, result, colour, "meta-learned" if alone else label)
+        _row(axes, step, result, colour, "meta-learned" if alone else plain(label))
         if not alone:
             continue
         for j, (name, row) in enumerate(result["references"].items()):
             # An oracle is the same at every step: a level, not a curve.
             level = len(set(row["return_mean"])) == 1
             style = ("--", "") if level else (":", "o")
-            _row(axes, step, row, PALETTE[(j + 1) % 6], name, *style)
+            _row(axes, step, row, PALETTE[(j + 1) % 6], plain(name), *style)
     published: dict[str, Sequence[float]] = {}
     for result in evaluations.values():
         published |= result["published"]
@@ -207,14 +215,14 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
             color="black",
             markerfacecolor="white",
             markersize=7,
-            label=f"{name} (published)",
+            label=plain(f"{name} (published)"),
             zorder=4,
         )
     units = dict.fromkeys(
         result.get("adaptation_unit", "adaptation steps")  # older records lack it
         for result in evaluations.values()
     )
-    axes.set_xlabel(" or ".join(units))
+    axes.set_xlabel(plain(" or ".join(units)))
     axes.set_ylabel("mean return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if last == 0:
@@ -228,7 +236,8 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     if differences := protocol.differences(results):
         said.append(f"evaluated differently: {differences}")
     said += [
-        f"{label}: of some numbers of steps, {max(not_finite)} tasks are not finite"
+        f"no mean where returns are not finite{'' if alone else f', {label}'}: of "
+        f"{result['num_seeds'] * result['num_tasks']} tasks up to {max(not_finite)}"
         for label, result in evaluations.items()
         if any(not_finite := result.get("num_not_finite", []))
     ]
@@ -248,7 +257,7 @@ def sample_efficiency(record: Mapping[str, Any]) -> Figure:
     figure, axes = _figure()
     steps = np.array(record["steps"], float)
     for i, (label, row) in enumerate(record["learners"].items()):
-        _row(axes, steps, row, PALETTE[i % len(PALETTE)], label, marker="")
+        _row(axes, steps, row, PALETTE[i % len(PALETTE)], plain(label), marker="")
     axes.axhline(record["level"], color=GREY, lw=1, linestyle=(0, (4, 3)))
     axes.annotate(
         f"{record['level']:g}",
@@ -284,35 +293,78 @@ def paths(recorded: Mapping[str, Any]) -> Figure:
         rounds.append((1, "after 1 step", PALETTE[0]))
     if last > 1:
         rounds.append((last, f"after {last} steps", PALETTE[1]))
-    figure = Figure(figsize=(2.6 * len(tasks) + 0.6, 3.5), layout="constrained")
+    drawn = [task["paths"][number] for task in tasks for number, *_ in rounds]
+    goals = [task["goal"] for task in tasks]
+    points = np.concatenate([[[0, 0]], goals, *(p for paths in drawn for p in paths)])
+    low, high = _limits(points)
+    width, height = 2.3 * (high - low) / np.max(high - low)
+    figure = Figure()
     all_axes = figure.subplots(1, len(tasks), sharex=True, sharey=True, squeeze=False)
     for task, axes in zip(tasks, all_axes[0], strict=True):
         for number, label, colour in rounds:
-            for i, points in enumerate(task["paths"][number]):
-                x, y = np.array(points).T
-                axes.plot(
-                    x,
-                    y,
-                    color=colour,
-                    lw=0.8,
-                    alpha=0.75,
-                    label=label if i == 0 else None,
-                )
+            for i, path in enumerate(task["paths"][number]):
+                look = {"color": colour, "lw": 0.8, "alpha": 0.75}
+                x, y = np.array(path, float).T
+                axes.plot(x, y, **look, label=label if i == 0 else None)
         axes.plot(
             0, 0, "o", color="black", markersize=4, label="start", linestyle="none"
         )
         _goal(axes, task["goal"], colour=PALETTE[5], size=14)
-        axes.set_aspect("equal")
-        axes.set_title(f"goal ({task['goal'][0]:.2f}, {task['goal'][1]:.2f})")
+        _plane(axes, low, high)
+        x, y = np.array(task["goal"], float)
+        axes.set_title(f"goal ({x:.2f}, {y:.2f})", fontsize=9.5)
         axes.set_xlabel("x")
     all_axes[0][0].set_ylabel("y")
-    handles, labels = all_axes[0][0].get_legend_handles_labels()
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels)
-    )
+    legend = _place(figure, all_axes, [width] * len(tasks), height)
     for handle in legend.get_lines()[: len(rounds)]:
         handle.set(linewidth=2, alpha=1)
     return figure
+
+
+def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the corners `[2]` of a box around points `[P, 2]`, not too slim."""
+    points = points[np.isfinite(points).all(axis=1)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    size = np.max(high - low) or 1.0
+    half = np.maximum(1.1 * (high - low), 0.7 * size) / 2
+    return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def _place(
+    figure: Figure, all_axes: np.ndarray, widths: Sequence[float], height: float
+) -> Legend:
+    """Gives panels their sizes in inches, so that there is room for what is around.
+
+    Args:
+      figure: whose size is set.
+      all_axes: `[R, C]` its panels, in which all is drawn.
+      widths: `[C]` of the panels.
+      height: of each.
+
+    Returns:
+      The legend, which is put below.
+    """
+    gap, left, right, top = 0.3, 0.75, 0.2, 0.35
+    across = sum(widths) + gap * (len(widths) - 1)
+    room = max(across, 4.2)
+    figure.set_figwidth(left + room + right)
+    legend, num_lines = _legend(figure, all_axes[0, 0])
+    bottom = 0.55 + 0.25 * num_lines
+    figure.set_figheight(bottom + len(all_axes) * (height + gap) - gap + top)
+    size = figure.get_size_inches()
+    for i, row in enumerate(all_axes[::-1]):
+        x, y = left + (room - across) / 2, bottom + i * (height + gap)
+        for axes, width in zip(row, widths, strict=True):
+            axes.set_position([*([x, y] / size), *([width, height] / size)])
+            x += width + gap
+    return legend
+
+
+def _plane(axes: Axes, low: np.ndarray, high: np.ndarray) -> None:
+    """Shows a part of the plane, both directions to one scale."""
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(3))
 
 
 def beliefs(recorded: Mapping[str, Any]) -> Figure:
@@ -329,35 +381,43 @@ def beliefs(recorded: Mapping[str, Any]) -> Figure:
     tasks, goals = recorded["tasks"], np.array(recorded["beliefs"]["goal"], float)
     mean, std = (np.array(recorded["beliefs"][name], float) for name in ("mean", "std"))
     num_rounds = mean.shape[1]
-    mean = mean - mean.mean(axis=(0, 1))
-    directions = np.linalg.svd(mean.reshape(-1, mean.shape[-1]))[2][:2]
+    mean = mean - np.nan_to_num(mean).mean(axis=(0, 1))
+    # Of a belief of one number the second direction is nothing.
+    missing = [(0, 0), (0, 0), (0, max(0, 2 - mean.shape[-1]))]
+    mean, std = np.pad(mean, missing), np.pad(std, missing)
+    flat = np.nan_to_num(mean).reshape(-1, mean.shape[-1])
+    directions = np.linalg.svd(flat)[2][:2]
     mean = mean @ directions.T
     angles = np.arctan2(goals[:, 1], goals[:, 0])
-    colours = colormaps["turbo"]((angles - angles.min()) / (np.ptp(angles) or 1))
+    share = (angles - np.nanmin(angles)) / (np.ptp(angles) or 1)
+    colours = colormaps["viridis"](0.95 * share)
+    drawn = [
+        path
+        for task in tasks
+        for k in range(num_rounds)
+        for path in (*task["belief_paths"][k], task["paths"][k][0])
+    ]
+    low, high = _limits(np.concatenate([goals, *drawn]))
+    width, height = 1.9 * (high - low) / np.max(high - low)
 
-    figure = Figure(
-        figsize=(1.7 * num_rounds + 2.4, 1.3 * len(tasks) + 1), layout="constrained"
-    )
-    all_axes = figure.subplots(
-        len(tasks),
-        num_rounds + 1,
-        squeeze=False,
-        width_ratios=[1.0] * num_rounds + [1.25],
-    )
+    figure = Figure()
+    all_axes = figure.subplots(len(tasks), num_rounds + 1, squeeze=False)
     for i, (task, row) in enumerate(zip(tasks, all_axes, strict=True)):
         for k, axes in enumerate(row[:-1]):
-            axes.sharex(row[0])
-            axes.sharey(all_axes[0][0])
             axes.scatter(*goals.T, s=2, color="#b0b0b0", label="goals there are")
             for j, points in enumerate(task["belief_paths"][k]):
                 label = None if j else "by samples of the belief"
-                x, y = np.array(points).T
+                x, y = np.array(points, float).T
                 axes.plot(x, y, color=PALETTE[4], lw=0.8, alpha=0.7, label=label)
-            x, y = np.array(task["paths"][k][0]).T
+            x, y = np.array(task["paths"][k][0], float).T
             axes.plot(x, y, color=PALETTE[1], lw=1.8, label="what was done")
             _goal(axes, task["goal"], colour=colours[i], size=11)
-            axes.set_aspect("equal")
-            axes.tick_params(labelbottom=False, labelleft=False, length=0)
+            _plane(axes, low, high)
+            axes.set(xlabel="x", ylabel="y")
+            axes.tick_params(labelsize=8)
+            axes.label_outer()
+            if i < len(tasks) - 1:
+                axes.tick_params(labelbottom=False)
             if i == 0:
                 axes.set_title(f"round {k + 1}", fontsize=10)
         axes = row[-1]
@@ -371,10 +431,14 @@ def beliefs(recorded: Mapping[str, Any]) -> Figure:
             )
         axes.set_aspect("equal", adjustable="datalim")
         axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        axes.set_ylabel("second direction", fontsize=9)
+        if i == len(tasks) - 1:
+            axes.set_xlabel("first direction", fontsize=9)
         if i == 0:
             axes.set_title("belief, light to dark", fontsize=10)
-    handles, labels = all_axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend = _place(figure, all_axes, [width] * num_rounds + [1.9], height)
+    for handle in legend.get_lines():
+        handle.set(linewidth=2, alpha=1)
     return figure
 
 
@@ -382,7 +446,8 @@ def _ellipse(centre: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Returns points `[2, 100]` at one standard deviation from the centre."""
     angle = np.linspace(0, 2 * np.pi, 100)
     circle = np.stack([np.cos(angle), np.sin(angle)])
-    return centre[:, None] + np.linalg.cholesky(covariance) @ circle
+    values, vectors = np.linalg.eigh(np.nan_to_num(covariance))
+    return centre[:, None] + vectors * np.sqrt(np.maximum(values, 0)) @ circle
 
 
 def _goal(axes: Axes, goal: Sequence[float], *, colour: Any, size: float) -> None:
@@ -467,12 +532,16 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def set_title(axes: Axes, title: str, said: str) -> None:
-    """Sets a title and says below it what is drawn, in lines of their own."""
-    num_lines = 1 + said.count("\n")
-    axes.set_title(title, loc="left", pad=8 + 14 * num_lines)
+def set_title(axes: Axes, title: str, said: str, *, width: float = 6.2) -> None:
+    """Sets a title and says below it what is drawn, in lines of so many inches."""
+    num = int(13 * width)
+    wrapper = textwrap.TextWrapper(num, break_on_hyphens=False)
+    lines = [part for line in said.split("\n") for part in wrapper.wrap(line)]
+    said, title = "\n".join(lines), textwrap.fill(title, num * 3 // 4)
+    axes.set_title(plain(title), loc="left", pad=8 + 14 * len(lines))
     axes.text(
-        0, 1.02, said, transform=axes.transAxes, color=GREY, fontsize=9.5, va="bottom"
+        *(0, 1.02, plain(said)),
+        **{"transform": axes.transAxes, "color": GREY, "fontsize": 9.5, "va": "bottom"},
     )
 
 
@@ -533,12 +602,32 @@ def _seconds_axis(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     top.spines["top"].set_visible(False)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Puts the legend below the axes, where no curve can be."""
+def _legend(figure: Figure, axes: Axes) -> tuple[Legend, int]:
+    """Puts the legend below the axes, where no curve can be, as wide as there is room.
+
+    Returns:
+      The legend, and of how many lines it is.
+    """
     handles, labels = axes.get_legend_handles_labels()
     widest = max(map(len, labels))
-    ncols = max(1, min(len(labels), int(80 / (widest + 8))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+    room = figure.get_figwidth() * 80 / 7
+    ncols = max(1, min(len(labels), int(room / (widest + 8))))
+    loc = "outside lower center" if figure.get_layout_engine() else "lower center"
+    legend = figure.legend(handles, labels, loc=loc, ncols=ncols)
+    return legend, -(-len(labels) // ncols)
+
+
+def plain(text: str) -> str:
+    """Makes matplotlib show a name as it is: no formula, no entry left out."""
+    text = text.encode("utf-8", "replace").decode().replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def _lone(y: np.ndarray) -> dict[str, Any]:
+    """Marks finite values without one beside them, which no line shows."""
+    there = np.isfinite(np.pad(y, 1, constant_values=np.nan))
+    lone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:])
+    return {"marker": "o", "markevery": lone.tolist()} if lone.size else {}
 
 
 def _floats(values: Any) -> np.ndarray:

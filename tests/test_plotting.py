@@ -1,6 +1,8 @@
 """What is drawn is what was recorded."""
 
+import functools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def metric_rows(num_seeds):
     return rows
 
 
-def evaluation(shift=0.0):
+def evaluation(shift=0.0) -> Any:
     row = {
         "return_mean": [-4.0 + shift, -2.0, -1.0],
         "return_iqm": [-4.0, -2.0, -1.0],
@@ -218,3 +220,188 @@ def test_figures_are_files_and_runs_of_one_name_are_told_apart(tmp_path):
     (tmp_path / "empty" / "config.json").write_text((one / "config.json").read_text())
     with pytest.raises(ValueError, match="nothing recorded to draw"):
         plotting.plot_run(tmp_path / "empty")
+
+
+def walks(goal, num_rounds):
+    """Straight paths to a goal, a share of the way in each round."""
+    line = np.linspace(0, 1, 5)[:, None]
+    return [[(k * line * goal).tolist()] for k in range(num_rounds)]
+
+
+def planar(goals, num_rounds=4, size=3) -> Any:
+    """What `paths.json` holds of a method with beliefs of some numbers."""
+    goals = np.array(goals, float)
+    rng = np.random.default_rng(0)
+    paths = {"paths": num_rounds, "belief_paths": num_rounds}
+    tasks = [
+        {"goal": goal.tolist(), **{k: walks(goal / n, n) for k, n in paths.items()}}
+        for goal in goals
+    ]
+    mean = rng.normal(size=(len(goals), num_rounds, size))
+    beliefs = {"goal": goals.tolist(), "mean": mean.tolist()}
+    return {"tasks": tasks, "beliefs": {**beliefs, "std": np.abs(mean).tolist()}}
+
+
+@pytest.mark.parametrize("draw", [plotting.paths, plotting.beliefs])
+@pytest.mark.parametrize(
+    "goals",
+    [[[0.9, 0.1], [-0.8, 0.0], [0.5, 0.1]], [[0.1, 9], [0, -8]], [[0.4, 0.4]]],
+    ids=["wide", "tall", "one"],
+)
+def test_planes_have_room_for_their_names_and_leave_none_empty(draw, goals):
+    figure = draw(planar(goals))
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    (legend,) = figure.legends
+    boxes = [legend.get_window_extent()]
+    for axes in figure.axes:
+        boxes.append(axes.get_tightbbox())
+        assert axes.get_aspect() == 1
+        assert not legend.get_window_extent().overlaps(axes.get_tightbbox())
+    for box in boxes:
+        assert box.x0 > 0
+        assert box.y0 > 0
+        assert box.x1 < width
+        assert box.y1 < height
+    for one, other in zip(figure.axes, figure.axes[1:], strict=False):
+        assert not one.title.get_window_extent().overlaps(
+            other.title.get_window_extent()
+        )
+    # No band is empty: what is drawn reaches near all four sides.
+    dots = 0.35 * figure.dpi
+    panels = [axes.get_tightbbox() for axes in figure.axes]
+    assert height - max(box.y1 for box in panels) < dots
+    assert min(box.y0 for box in panels) - boxes[0].y1 < dots
+    if len(goals) > 2:
+        assert min(box.x0 for box in panels) < 2 * dots
+        assert width - max(box.x1 for box in panels) < 2 * dots
+    # All paths are within.
+    (x0, x1), (y0, y1) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert np.all((np.array(goals) > [x0, y0]) & (np.array(goals) < [x1, y1]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_beliefs_of_any_size_are_drawn_and_their_axes_named(size):
+    recorded = planar([[0.9, 0.1], [-0.8, 0.3]], num_rounds=2, size=size)
+    recorded["beliefs"]["std"][0][0] = [0.0] * size
+    recorded["beliefs"]["mean"][1][1][0] = None  # was not finite
+    figure = plotting.beliefs(recorded)
+    *planes, belief = figure.axes[3:]
+    assert [axes.get_xlabel() for axes in planes] == ["x", "x"]
+    assert planes[0].get_ylabel() == "y"
+    named = (belief.get_xlabel(), belief.get_ylabel())
+    assert named == ("first direction", "second direction")
+
+
+def test_a_value_alone_is_a_point():
+    (row, *_) = metric_rows(2)
+    for figure in (
+        plotting.learning_curve({"thing": [row]}),
+        plotting.learning_curve({"a": [row], "b": metric_rows(1)}),
+    ):
+        lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+        first = lines.get("after adaptation") or lines["a, after adaptation"]
+        assert (first.get_marker(), first.get_markevery()) == ("o", [0])
+    assert lines["b, after adaptation"].get_marker() == "None"
+    alone = plotting.learning_curve({"thing": [row]}).axes[0]
+    assert [tick for tick in alone.get_xticks() if 0.5 <= tick <= 1.5] == [1]
+    rows = metric_rows(1)
+    rows[1]["return_after"] = None  # now the first has no neighbour
+    drawn = plotting.learning_curve({"thing": rows}).axes[0].get_lines()[0]
+    assert drawn.get_markevery() == [0]
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    names = ["cost $5", "a$b_$x", "_under", "x^{", "$\\frac$", "\udcff"]
+    kinds: list[tuple[Any, Any]] = [
+        (plotting.learning_curve, metric_rows(1)),
+        (plotting.adaptation_curve, evaluation()),
+    ]
+    for draw, record in kinds:
+        figure = draw(dict.fromkeys(names, record))
+        figure.draw_without_rendering()
+        texts = [text.get_text() for text in figure.legends[0].get_texts()]
+        for name in names[:-1]:
+            assert any(name in text.replace(r"\$", "$") for text in texts)
+        draw({"cost $5 and $6": record}).draw_without_rendering()
+    result = evaluation()
+    result["references"] = {"an $oracle$": result["references"]["oracle"]}
+    result["published"] = {"$ublished$": [1.0]}
+    plotting.adaptation_curve({"x": result}).draw_without_rendering()
+
+
+def test_runs_that_were_evaluated_differently_are_not_silently_compared(tmp_path):
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
+    changed = {**evaluation(), "num_tasks": 40, "num_seeds": 1}
+    (other / "evaluation.json").write_text(json.dumps(changed))
+    message = "evaluated differently: held-out tasks 4 and 40"
+    with pytest.warns(UserWarning, match=message):
+        plotting.plot_runs([one, other], tmp_path)
+    results = {"one": evaluation(), "other": changed}
+    (said,) = plotting.adaptation_curve(results).axes[0].texts
+    assert message in said.get_text()
+    assert "over tasks" in said.get_text()
+    # Each run by itself is as it is, and so are runs of other seeds.
+    (said,) = plotting.adaptation_curve({"other": changed}).axes[0].texts
+    assert "evaluated" not in said.get_text()
+    words = " ".join(said.get_text().split())
+    assert "over tasks, 1 seed × 40 held-out tasks × 2 episodes" in words
+    plotting.plot_run(other)
+
+
+def test_a_figure_says_how_many_tasks_were_not_finite():
+    result = {**evaluation(), "num_not_finite": [0, 3, 0]}
+    result["return_mean"] = [-4.0, None, -1.0]
+    figure = plotting.adaptation_curve({"thing": result})
+    np.testing.assert_array_equal(curves(figure)["meta-learned"], [-4, np.nan, -1])
+    assert "of 8 tasks up to 3" in figure.axes[0].texts[0].get_text()
+
+
+NOTHING = object()
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value", "words"),
+    [
+        ("evaluation.json", [], {}, ["adaptation_step"]),
+        ("evaluation.json", [], [], ["an object is required", "[]"]),
+        ("evaluation.json", [], 3, ["an object is required", "3"]),
+        ("evaluation.json", ["return_mean"], [1.0], ["return_mean", "[3]"]),
+        ("evaluation.json", ["return_ci"], [[1], [1, 2], [3]], ["return_ci"]),
+        ("evaluation.json", ["adaptation_step"], [0, 2, 1], ["0, 1, ..."]),
+        ("evaluation.json", ["num_seeds"], None, ["num_seeds", "None"]),
+        ("evaluation.json", ["references"], [], ["references", "an object"]),
+        ("evaluation.json", ["references", "oracle"], 1, ["references, oracle"]),
+        ("evaluation.json", ["published"], {"a": "b"}, ["published: a"]),
+        ("evaluation.json", ["published"], NOTHING, ["published"]),
+        ("paths.json", [], {}, ["tasks"]),
+        ("paths.json", [], [1], ["an object is required"]),
+        ("paths.json", ["tasks"], [], ["tasks", "a list"]),
+        ("paths.json", ["tasks", 0, "goal"], [1], ["task 0", "goal"]),
+        ("paths.json", ["tasks", 1, "paths"], [[[[0, 0]]]], ["task 1", "of 3"]),
+        ("paths.json", ["tasks", 0, "paths", 0, 0], [[0]], ["paths", "[n, 2]"]),
+        ("paths.json", ["beliefs"], {}, ["belief_paths"]),
+        ("goal_beliefs.json", [], {}, ["goal"]),
+        ("goal_beliefs.json", ["horizon"], 0, ["horizon", "at least 1"]),
+        ("goal_beliefs.json", ["exact"], [], ["exact"]),
+        ("metrics.jsonl", [], {"step": 1}, ["line 1", "seconds"]),
+        ("metrics.jsonl", [], [1], ["line 1", "an object"]),
+    ],
+)
+def test_a_record_that_cannot_be_drawn_is_named(tmp_path, file, place, value, words):
+    run = write_run(tmp_path / "run")
+    record = {} if file == "metrics.jsonl" else json.loads((run / file).read_text())
+    if not place:
+        record = value
+    elif value is NOTHING:
+        del record[place[0]]
+    else:
+        functools.reduce(lambda inner, key: inner[key], place[:-1], record)[
+            place[-1]
+        ] = value
+    (run / file).write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match=r"^\S+ ?") as refused:
+        plotting.plot_run(run)
+    assert file in str(refused.value)
+    for word in words:
+        assert word in str(refused.value)

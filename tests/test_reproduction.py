@@ -222,6 +222,14 @@ def test_layout_and_figure(tmp_path):
         if line.get_marker() != "None" and len(line.get_xdata())
     ]
     assert points == [("D", 3.0, 1), ("o", pytest.approx(4.0), 1)]
+    # The legend offers what there is.
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    ours = ["ours, agrees with the published", "ours, differs"]
+    assert labels == [*ours, "ours, nothing published", "published"]
+    only = {**result, "cells": result["cells"][:1]}
+    (label,) = figure.table_figure(only).legends[0].get_texts()
+    assert label.get_text() == "ours, nothing published"
+    assert "over instances" in drawn.get_suptitle()
     path = figure.draw(result, tmp_path / "table.png")
     assert path.read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="no cell"):

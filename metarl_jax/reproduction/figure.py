@@ -77,19 +77,22 @@ def table_figure(result: Mapping[str, Any]) -> Figure:
         axes.set_title(column, loc="left")
         axes.set_yticks(np.arange(len(rows)), rows)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-    shown = list(cells.values())
-    looks = [
-        OURS[verdict]
-        for verdict in OURS
-        if verdict in {cell.get("agrees") for cell in shown}
-    ]
-    looks += [PUBLISHED] * any(cell["published"] is not None for cell in shown)
-    for look in looks:
-        all_axes[0, 0].plot([], [], **look)
-    title = f"{result['title']}: {result['quantity']}\nmean and {intervals(result)}"
-    figure.suptitle(title, x=0.01, ha="left")
-    handles, labels = all_axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, width + 1))
+    title = figure.suptitle(
+        f"{result['title']}: {result['quantity']}\nmean and {intervals(result)}"
+    )
+    title.set(x=0.01, ha="left", fontsize=12)
+    found = [axes.get_legend_handles_labels() for axes in all_axes.flat]
+    handles = {
+        label: handle for pair in found for handle, label in zip(*pair, strict=True)
+    }
+    labels = [look["label"] for look in (*OURS.values(), PUBLISHED)]
+    labels = [label for label in labels if label in handles]
+    figure.legend(
+        [handles[label] for label in labels],
+        labels,
+        loc="outside lower center",
+        ncols=min(4, width + 1),
+    )
     return figure
 
 

@@ -348,7 +348,7 @@ def layout(result: dict[str, Any]) -> str:
     judged = [cell["agrees"] for cell in cells.values() if "agrees" in cell]
     if judged:
         text.append(f"{sum(judged)} of {len(judged)} published cells agree.")
-    text.append(f"Intervals: {intervals(result)}.")
+    text.append(f"Mean and {intervals(result)}.")
     if result["left_out"]:
         text.append(f"Cells still to be computed: {result['left_out']}.")
     return "\n".join([*text, *remarks, *result["notes"]])
@@ -356,9 +356,11 @@ def layout(result: dict[str, Any]) -> str:
 
 def intervals(result: Mapping[str, Any]) -> str:
     """Says what the intervals of a table's means are."""
-    # Records of before it was recorded took a normal one.
-    names = (cell.get("interval", "95 %, normal") for cell in result["cells"])
-    return "; ".join(dict.fromkeys(name for name in names if name != "exact")) or "none"
+    first = "95 % interval "
+    # Before it was recorded, it was a normal one.
+    names = (cell.get("interval", f"{first}(normal)") for cell in result["cells"])
+    kinds = dict.fromkeys(name.removeprefix(first) for name in names if name != "exact")
+    return first + " or ".join(kinds) if kinds else "no interval: all is exact"
 
 
 def _shown(cell: dict[str, Any] | None, digits: int) -> str:

@@ -11,7 +11,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from metarl_jax.plotting import PALETTE, STYLE, set_title, write_png
+from metarl_jax.plotting import PALETTE, STYLE, plain, set_title, write_png
 from metarl_jax.sweeps.combinations import shown_option, shown_value
 from metarl_jax.sweeps.table import evaluated, finished_runs
 
@@ -75,7 +75,7 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
         axes = figure.subplots()
         bar = _plane(figure, axes, finished, along, others[0])
         bar.set_label(_returns(record))
-        _label(axes, record, "mean")
+        _label(axes, record, "mean", width=5.2)
     else:
         shown = finished[:MOST_DOTS]
         widest = max(len(run["name"]) for run in shown)
@@ -84,7 +84,7 @@ def sweep_figure(record: Mapping[str, Any]) -> Figure:
         _dots(axes, shown)
         left_out = len(finished) - len(shown)
         best = f"the best {len(shown)} of {len(finished)}, " if left_out else ""
-        _label(axes, record, f"{best}mean and {interval}")
+        _label(axes, record, f"{best}mean and {interval}", width=4)
         axes.set_xlabel(_returns(record))
     return figure
 
@@ -113,7 +113,7 @@ def _curves(
             color=colour,
             lw=2,
             markersize=5,
-            label=None if other is None else shown_value(key),
+            label=None if other is None else plain(shown_value(key)),
         )
     _scale(axes.xaxis, axes.set_xscale, _column(finished, along))
     axes.set_xlabel(shown_option(along))
@@ -154,7 +154,9 @@ def _dots(axes: Axes, finished: Sequence[Mapping[str, Any]]) -> None:
     for y, (low, high) in enumerate(_last(finished, "return_ci")):
         axes.plot([low, high], [y, y], color=PALETTE[0], lw=1.6)
     axes.plot(mean, np.arange(len(mean)), "o", color=PALETTE[0], markersize=4)
-    names = [run["name"].replace(",", "  ").replace("=", " ") for run in finished]
+    names = [
+        plain(run["name"].replace(",", "  ").replace("=", " ")) for run in finished
+    ]
     axes.set_yticks(np.arange(len(mean)), names)
     axes.set_ylim(len(mean) - 0.5, -0.5)
 
@@ -166,10 +168,13 @@ def _returns(record: Mapping[str, Any]) -> str:
     return f"return after {last} {unit}"
 
 
-def _label(axes: Axes, record: Mapping[str, Any], what: str) -> None:
+def _label(
+    axes: Axes, record: Mapping[str, Any], what: str, width: float = 6.2
+) -> None:
     """Says above the axes what is drawn."""
     _, _, counts, _ = evaluated(record)
-    set_title(axes, f"{record['experiment']}: held-out tasks", f"{what}, {counts}")
+    title = f"{record['experiment']}: held-out tasks"
+    set_title(axes, title, f"{what}, {counts}", width=width)
 
 
 def _scale(axis: Any, set_scale: Any, values: Sequence[float]) -> None:
