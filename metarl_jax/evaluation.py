@@ -28,7 +28,13 @@ from metarl_jax.types import (
     TaskDistribution,
     Trajectory,
 )
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import (
+    check_at_least,
+    check_flags,
+    check_key,
+    check_positive,
+    check_tasks,
+)
 
 Adapt = Callable[[Key, Agent, Trajectory], Agent]
 
@@ -71,11 +77,11 @@ def adaptation_rounds(
     Raises:
       ValueError: if `num_episodes` is below 1 or `num_adaptation_steps` below 0.
     """
+    check_key(key)
+    check_tasks(tasks)
     check_positive(num_episodes=num_episodes)
-    if num_adaptation_steps < 0:
-        raise ValueError(
-            f"num_adaptation_steps must be at least 0; got {num_adaptation_steps}"
-        )
+    check_at_least(0, num_adaptation_steps=num_adaptation_steps)
+    check_flags(greedy=greedy)
 
     def one_round(agent, inputs):
         key, last = inputs
@@ -110,6 +116,7 @@ def _task_keys(key: Key, num_tasks: int) -> tuple[Key, Key]:
 
     A task's keys do not depend on how many others there are.
     """
+    check_key(key)
     check_positive(num_tasks=num_tasks)
     task_keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(num_tasks))
     pairs = jax.vmap(jax.random.split)(task_keys)

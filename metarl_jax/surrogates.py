@@ -54,6 +54,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.validation import check_above_zero
+
 Surrogate = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -253,8 +255,7 @@ def clipped(clip_range: float | jax.Array = 0.2) -> Surrogate:
     Raises:
       ValueError: if `clip_range` is a number and not above 0.
     """
-    if isinstance(clip_range, int | float) and not clip_range > 0:
-        raise ValueError(f"clip_range must be above 0; got {clip_range}")
+    check_above_zero(clip_range=clip_range)
 
     def surrogate(log_prob, behaviour_log_prob, reward, advantage, mask):
         del reward

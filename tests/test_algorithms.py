@@ -741,7 +741,7 @@ def unknown(path):
     ("algorithm", "kwargs", "message"),
     [
         (promp, {"clip_range": 0.0}, "clip_range must be above 0; got 0.0"),
-        (promp, {"kl_coeff": -1.0}, "kl_coeff must not be negative; got -1.0"),
+        (promp, {"kl_coeff": -1.0}, "kl_coeff must be at least 0; got -1.0"),
         (promp, {"num_epochs": 0}, "num_epochs .* got 0"),
         (emaml, {"num_tasks": 4, "task_group_size": 3}, "num_tasks; got 3 and 4"),
         (reptile, {"num_inner_steps": 0}, "num_inner_steps .* got 0"),

@@ -13,7 +13,9 @@ import pytest
 
 import metarl_jax
 from metarl_jax.envs.bandit import bernoulli_bandit
+from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policies.recurrent import GRU
 from metarl_jax.types import MetaAlgorithm
 
 PACKAGE = Path(metarl_jax.__file__).parent
@@ -25,8 +27,10 @@ ALGORITHMS = sorted(
 LAYERS = [
     {"spaces"},
     {"types"},
-    {"distributions", "returns", "surrogates", "trust_region"},
-    {"aggregation", "batching", "policy_gradient", "validation"},
+    {"distributions", "returns", "trust_region"},
+    {"validation"},
+    {"surrogates"},
+    {"aggregation", "batching", "policy_gradient"},
     {"inner_loop", "replay_buffer", "soft_actor_critic"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
@@ -98,6 +102,8 @@ def test_an_algorithm_runs_when_pasted(path):
     exec(compile(path.read_text(), path.name, "exec"), namespace)
     tasks = bernoulli_bandit(num_arms=2, horizon=3)
     policy = mlp_policy(tasks, hidden_sizes=(3,))
+    if path.stem == "rl2":
+        policy = memory_policy(tasks, GRU(3))
     algorithm = namespace[path.stem](tasks, policy, num_tasks=2, num_episodes=2)
     assert isinstance(algorithm, MetaAlgorithm)
     state = jax.jit(algorithm.init)(jax.random.key(0))

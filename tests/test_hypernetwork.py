@@ -192,7 +192,7 @@ def test_hyperfan_in_keeps_the_variance():
 
 def test_wrong_arguments_are_refused():
     tasks = bernoulli_bandit(num_arms=3)
-    with pytest.raises(ValueError, match="hidden size must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"each of hidden_sizes must be .* got 0"):
         hypernetwork_policy(tasks, GRU(H), hidden_sizes=(0,))
     policy = MemoryPolicy(GRU(H), Hypernetwork(memory_policy(tasks, GRU(H))))
     memory = memory_policy(tasks, GRU(H)).initial_memory()

@@ -452,7 +452,7 @@ def test_what_a_belief_says_of_states_is_the_mean_over_it(data):
         (HEAD, {"latent_size": 0}, "latent_size .* got 0"),
         (HEAD, {"discount": 1.5}, "discount must be between 0 and 1; got 1.5"),
         (HEAD, {"clip_range": 0.0}, "clip_range must be above 0; got 0.0"),
-        (HEAD, {"kl_coeff": -1.0}, "kl_coeff must not be negative; got -1.0"),
+        (HEAD, {"kl_coeff": -1.0}, "kl_coeff must be at least 0; got -1.0"),
         (memory_policy(TASKS, GRU(5)), {}, "policy without one is required"),
         (HEAD, {"critic": memory_policy(TASKS, GRU(5))}, "critic has memory"),
     ],

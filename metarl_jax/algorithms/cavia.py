@@ -28,7 +28,18 @@ from metarl_jax.types import (
     Policy,
     TaskDistribution,
 )
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_divides,
+    check_fraction,
+    check_key,
+    check_methods,
+    check_optimizers,
+    check_outer_optimizer,
+    check_policy,
+    check_positive,
+    check_surrogates,
+    check_tasks,
+)
 
 
 class CAVIAState(NamedTuple):
@@ -116,17 +127,17 @@ def cavia(
         num_episodes=num_episodes,
         num_inner_steps=num_inner_steps,
         context_size=context_size,
-        task_group_size=task_group_size or num_tasks,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_optimizers(inner_optimizer=inner_optimizer)
+    check_outer_optimizer(outer_optimizer)
+    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
+    check_divides(num_tasks, task_group_size=task_group_size)
+    check_tasks(tasks)
     _check_obs(tasks)
+    check_methods(policy)
     policy = ContextPolicy(policy, context_size)
     check_policy(tasks, policy, parallel_episodes=True)
-    if num_tasks % (task_group_size or num_tasks):
-        raise ValueError(
-            f"task_group_size must divide num_tasks; got {task_group_size} and "
-            f"{num_tasks}"
-        )
     inner_optimizer = optax.partition(
         {
             "adapted": optax.sgd(1.0) if inner_optimizer is None else inner_optimizer,
@@ -138,6 +149,7 @@ def cavia(
     over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -160,6 +172,7 @@ def cavia(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

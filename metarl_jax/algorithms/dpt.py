@@ -35,7 +35,13 @@ from metarl_jax.types import (
     Task,
     TaskDistribution,
 )
-from metarl_jax.validation import check_policy, check_positive
+from metarl_jax.validation import (
+    check_key,
+    check_optimizers,
+    check_policy,
+    check_positive,
+    check_tasks,
+)
 
 
 class DPTState(NamedTuple):
@@ -133,6 +139,8 @@ def dpt(
     check_positive(
         num_tasks=num_tasks, num_episodes=num_episodes, num_reported=num_reported
     )
+    check_optimizers(outer_optimizer=outer_optimizer)
+    check_tasks(tasks)
     tell = tasks.optimal_action if optimal_action is None else optimal_action
     if tell is None:
         raise ValueError(
@@ -152,6 +160,7 @@ def dpt(
     optimizer = outer_optimizer or optax.adamw(1e-4, weight_decay=1e-4)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_policy = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         memory = policy.initial_memory()
@@ -171,6 +180,7 @@ def dpt(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_collect, key_report = jax.random.split(key, 3)
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
         demonstrator = Agent({}, behaviour.initial_memory())

@@ -24,9 +24,13 @@ from metarl_jax.batching import mean_over_tasks
 from metarl_jax.types import Agent, Key, MetaAlgorithm, Params, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
+    check_divides,
     check_fraction,
+    check_key,
+    check_optimizers,
     check_policy,
     check_positive,
+    check_surrogates,
 )
 
 
@@ -131,22 +135,19 @@ def es_maml(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         num_inner_steps=num_inner_steps,
-        task_group_size=task_group_size or num_tasks,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
-    if isinstance(sigma, int | float):
-        check_above_zero(sigma=sigma)
+    check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
+    check_surrogates(inner_surrogate=inner_surrogate)
+    check_divides(num_tasks, task_group_size=task_group_size)
+    check_above_zero(sigma=sigma)
     check_policy(tasks, policy, parallel_episodes=True)
-    if num_tasks % (task_group_size or num_tasks):
-        raise ValueError(
-            f"task_group_size must divide num_tasks; got {task_group_size} and "
-            f"{num_tasks}"
-        )
     inner_optimizer = optax.sgd(0.05) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(0.01) if outer_optimizer is None else outer_optimizer
     mean_over = partial(mean_over_tasks, group_size=task_group_size)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -167,6 +168,7 @@ def es_maml(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_noise, key_rounds = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

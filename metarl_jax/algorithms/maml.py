@@ -32,7 +32,17 @@ from metarl_jax.types import (
     Policy,
     TaskDistribution,
 )
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_divides,
+    check_flags,
+    check_fraction,
+    check_key,
+    check_optimizers,
+    check_outer_optimizer,
+    check_policy,
+    check_positive,
+    check_surrogates,
+)
 
 
 class MAMLState(NamedTuple):
@@ -106,20 +116,20 @@ def maml(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         num_inner_steps=num_inner_steps,
-        task_group_size=task_group_size or num_tasks,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_optimizers(inner_optimizer=inner_optimizer)
+    check_outer_optimizer(outer_optimizer)
+    check_flags(first_order=first_order)
+    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
+    check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
-    if num_tasks % (task_group_size or num_tasks):
-        raise ValueError(
-            f"task_group_size must divide num_tasks; got {task_group_size} and "
-            f"{num_tasks}"
-        )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -143,6 +153,7 @@ def maml(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

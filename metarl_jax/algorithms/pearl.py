@@ -49,9 +49,16 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
+    check_finite,
     check_fraction,
+    check_key,
+    check_methods,
+    check_not_negative,
+    check_optimizers,
     check_policy,
     check_positive,
+    check_sizes,
+    check_tasks,
 )
 
 # Of log λ, or nearly: at first a context of a hundred steps weighs as much as the
@@ -189,8 +196,14 @@ def pearl(
         discount=discount,
         target_rate=target_rate,
     )
-    if isinstance(temperature, float | int):
-        check_above_zero(temperature=temperature)
+    check_sizes(hidden_sizes=hidden_sizes, encoder_hidden_sizes=encoder_hidden_sizes)
+    check_above_zero(temperature=temperature, target_rate=target_rate)
+    check_not_negative(kl_coeff=kl_coeff)
+    if target_entropy is not None:
+        check_finite(target_entropy=target_entropy)
+    check_optimizers(optimizer=optimizer)
+    check_tasks(tasks)
+    check_methods(policy)
     if num_tasks > num_train_tasks:
         raise ValueError(
             f"num_tasks must be at most num_train_tasks; got {num_tasks} and "
@@ -269,6 +282,7 @@ def pearl(
         )
 
     def init(key):
+        check_key(key)
         key_tasks, key_params, key_explore = jax.random.split(key, 3)
         key_actor, key_encoder, key_critic = jax.random.split(key_params, 3)
         task_batch = jax.vmap(tasks.sample)(
@@ -375,6 +389,7 @@ def pearl(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_trials, key_updates = jax.random.split(key, 3)
         chosen = jax.random.permutation(key_tasks, num_train_tasks)[:num_tasks]
         task_batch = jax.tree.map(lambda x: x[chosen], state.tasks)

@@ -22,7 +22,14 @@ import optax
 
 from metarl_jax import policy_gradient, rollout, surrogates
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_fraction,
+    check_key,
+    check_optimizers,
+    check_policy,
+    check_positive,
+)
 
 
 class PretrainingState(NamedTuple):
@@ -95,6 +102,8 @@ def pretraining(
         num_inner_minibatches=num_inner_minibatches,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_above_zero(clip_range=clip_range)
+    check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
     check_policy(tasks, policy, parallel_episodes=True)
     num_steps = num_episodes * tasks.horizon
     for name, count, most in [
@@ -108,6 +117,7 @@ def pretraining(
     surrogate = surrogates.clipped(clip_range)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -132,6 +142,7 @@ def pretraining(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_collect, key_epochs = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

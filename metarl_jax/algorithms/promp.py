@@ -28,7 +28,17 @@ from metarl_jax.types import (
     Policy,
     TaskDistribution,
 )
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_divides,
+    check_fraction,
+    check_key,
+    check_not_negative,
+    check_optimizers,
+    check_policy,
+    check_positive,
+    check_surrogates,
+)
 
 
 class ProMPState(NamedTuple):
@@ -105,17 +115,14 @@ def promp(
         num_episodes=num_episodes,
         num_inner_steps=num_inner_steps,
         num_epochs=num_epochs,
-        task_group_size=task_group_size or num_tasks,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
+    check_above_zero(clip_range=clip_range)
+    check_not_negative(kl_coeff=kl_coeff)
+    check_surrogates(inner_surrogate=inner_surrogate)
+    check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
-    if num_tasks % (task_group_size or num_tasks):
-        raise ValueError(
-            f"task_group_size must divide num_tasks; got {task_group_size} and "
-            f"{num_tasks}"
-        )
-    if isinstance(kl_coeff, int | float) and not kl_coeff >= 0:
-        raise ValueError(f"kl_coeff must not be negative; got {kl_coeff}")
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(1e-3) if outer_optimizer is None else outer_optimizer
     outer_surrogate = surrogates.clipped(clip_range)
@@ -123,6 +130,7 @@ def promp(
     mean_over = partial(mean_over_tasks, group_size=task_group_size)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -157,6 +165,7 @@ def promp(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

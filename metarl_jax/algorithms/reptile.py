@@ -26,7 +26,15 @@ from metarl_jax import (
 )
 from metarl_jax.batching import map_tasks
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_fraction,
+    check_key,
+    check_optimizers,
+    check_policy,
+    check_positive,
+    check_surrogates,
+)
 
 
 class ReptileState(NamedTuple):
@@ -90,14 +98,19 @@ def reptile(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         num_inner_steps=num_inner_steps,
-        task_group_size=task_group_size or num_tasks,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_optimizers(inner_optimizer=inner_optimizer)
+    check_surrogates(inner_surrogate=inner_surrogate)
+    if task_group_size is not None:
+        check_positive(task_group_size=task_group_size)
+    check_above_zero(outer_lr=outer_lr)
     check_policy(tasks, policy, parallel_episodes=True)
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_params = jax.random.split(key, 3)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         params = policy.init(key_params, policy.initial_memory(), obs)
@@ -118,6 +131,7 @@ def reptile(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

@@ -31,7 +31,19 @@ from metarl_jax.types import (
     TaskDistribution,
     Trajectory,
 )
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_at_least,
+    check_critic,
+    check_divides,
+    check_fraction,
+    check_key,
+    check_not_negative,
+    check_optimizers,
+    check_outer_optimizer,
+    check_policy,
+    check_positive,
+)
 
 
 class RL2State(NamedTuple):
@@ -96,12 +108,12 @@ def rl2(
 ) -> MetaAlgorithm:
     """Builds RL² for a task distribution and any policy.
 
-    Adaptation is what the policy's memory does; `adapt` is the identity. A policy
-    without memory is trained to do well in all tasks at once.
+    Adaptation is what the policy's memory does; `adapt` is the identity.
 
     Args:
       tasks: the task distribution.
-      policy: how the agent acts; its own value is the critic unless one is given.
+      policy: how the agent acts, with memory; its own value is the critic unless one is
+        given.
       critic: a policy of its own parameters whose value is used; it may have memory.
       num_tasks: N, trials in a meta-training step, each of another task.
       num_episodes: E, episodes of a trial.
@@ -137,16 +149,27 @@ def rl2(
         num_minibatches=num_minibatches,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_above_zero(clip_range=clip_range)
+    check_not_negative(value_coeff=value_coeff)
+    if not callable(entropy_coeff):
+        check_not_negative(entropy_coeff=entropy_coeff)
+    check_outer_optimizer(outer_optimizer)
+    check_optimizers(critic_optimizer=critic_optimizer)
+    check_at_least(0, num_exploration_episodes=num_exploration_episodes)
     check_policy(tasks, policy, parallel_episodes=False)
-    if num_tasks % num_minibatches:
+    if not jax.tree.leaves(policy.initial_memory()):
         raise ValueError(
-            f"num_minibatches must divide num_tasks; got {num_minibatches} and "
-            f"{num_tasks}"
+            f"{type(policy).__name__} has no memory, which is what adapts in RL²; a "
+            "policy with memory is required (one without is trained by `pretraining`)"
         )
-    if not 0 <= num_exploration_episodes < num_episodes:
+    if critic is not None:
+        check_policy(tasks, critic, parallel_episodes=False)
+    check_critic(tasks, policy if critic is None else critic)
+    check_divides(num_tasks, num_minibatches=num_minibatches)
+    if num_exploration_episodes >= num_episodes:
         raise ValueError(
-            "num_exploration_episodes must be at least 0 and leave one of "
-            f"{num_episodes} episodes; got {num_exploration_episodes}"
+            f"num_exploration_episodes must leave one of {num_episodes} episodes; got "
+            f"{num_exploration_episodes}"
         )
     if isinstance(outer_optimizer, TrustRegion) and critic is None:
         raise ValueError(
@@ -166,6 +189,7 @@ def rl2(
     )
 
     def init(key):
+        check_key(key)
         key_task, key_reset, key_policy, key_critic = jax.random.split(key, 4)
         obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
         memory = policy.initial_memory()
@@ -262,6 +286,7 @@ def rl2(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_collect, key_shuffle = jax.random.split(key, 3)
         params: Any = {"policy": state.agent.params, "critic": state.critic}
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

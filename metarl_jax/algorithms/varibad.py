@@ -41,7 +41,18 @@ from metarl_jax.types import (
     TaskDistribution,
     Trajectory,
 )
-from metarl_jax.validation import check_fraction, check_policy, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_divides,
+    check_flags,
+    check_fraction,
+    check_key,
+    check_methods,
+    check_not_negative,
+    check_optimizers,
+    check_policy,
+    check_positive,
+)
 
 
 class VariBADState(NamedTuple):
@@ -185,16 +196,18 @@ def varibad(
         num_minibatches=num_minibatches,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_above_zero(clip_range=clip_range)
+    check_not_negative(
+        kl_coeff=kl_coeff, value_coeff=value_coeff, entropy_coeff=entropy_coeff
+    )
+    check_flags(policy_moves_encoder=policy_moves_encoder)
+    check_optimizers(outer_optimizer=outer_optimizer, belief_optimizer=belief_optimizer)
     core = GRU(64) if core is None else core
+    if critic is not None:
+        check_methods(critic)
     policy = belief_policy(tasks, policy, core, latent_size=latent_size)
     check_policy(tasks, policy, parallel_episodes=False)
-    if num_tasks % num_minibatches:
-        raise ValueError(
-            f"num_minibatches must divide num_tasks; got {num_minibatches} and "
-            f"{num_tasks}"
-        )
-    if isinstance(kl_coeff, int | float) and kl_coeff < 0:
-        raise ValueError(f"kl_coeff must not be negative; got {kl_coeff}")
+    check_divides(num_tasks, num_minibatches=num_minibatches)
     if critic is not None and jax.tree.leaves(critic.initial_memory()):
         raise ValueError(
             f"the critic has memory; one without is required, got "
@@ -215,6 +228,7 @@ def varibad(
     inferring = ("encoder", "decoder")
 
     def init(key):
+        check_key(key)
         key_task, key_reset, *keys = jax.random.split(key, 5)
         key_policy, key_critic, key_decoder = keys
         task = tasks.sample(key_task)
@@ -330,6 +344,7 @@ def varibad(
 
     def step(key, state):
         """One meta-training step."""
+        check_key(key)
         key_tasks, key_collect, key_policy, key_belief = jax.random.split(key, 4)
         params: Any = dict(state.agent.params)
         params |= {"critic": state.critic, "decoder": state.decoder}

@@ -4,7 +4,6 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
@@ -12,7 +11,12 @@ from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.strategies.bayes_optimal import CORRELATED_FAMILIES
 from metarl_jax.strategies.gittins import gittins_indices, gittins_return
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import (
+    check_at_least,
+    check_choice,
+    check_not_negative,
+    check_positive,
+)
 
 MAX_GITTINS_HORIZON = 100
 
@@ -118,7 +122,8 @@ def bernoulli_bandit(*, num_arms: int = 5, horizon: int = 10) -> TaskDistributio
     Raises:
       ValueError: if a count is below 1.
     """
-    check_positive(num_arms=num_arms, horizon=horizon)
+    check_at_least(2, num_arms=num_arms)
+    check_positive(horizon=horizon)
     env = Bandit(num_arms=num_arms, reward="bernoulli")
 
     def sample(key):
@@ -162,9 +167,8 @@ def correlated_bandit(
     Raises:
       ValueError: if the family is unknown or the horizon below 1.
     """
-    if family != "uniform" and family not in CORRELATED_FAMILIES:
-        known = ["uniform", *CORRELATED_FAMILIES]
-        raise ValueError(f"family must be one of {known}; got {family!r}")
+    check_choice(["uniform", *CORRELATED_FAMILIES], family=family)
+    check_positive(horizon=horizon)
     env = Bandit(num_arms=2, reward="bernoulli")
 
     def sample(key):
@@ -202,10 +206,8 @@ def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribut
     Raises:
       ValueError: if there are fewer than 3 arms, or the horizon is below 1.
     """
-    if num_arms < 3:
-        raise ValueError(
-            f"num_arms must be at least 3, two of them possible targets; got {num_arms}"
-        )
+    # The informative one, and two that may be the target.
+    check_at_least(3, num_arms=num_arms)
     env = Bandit(num_arms=num_arms, reward="deterministic")
 
     def sample(key):
@@ -237,9 +239,9 @@ def gaussian_bandit(
     Raises:
       ValueError: if a count is below 1, or the noise is negative.
     """
-    check_positive(num_arms=num_arms)
-    if not (noise_std >= 0 and np.isfinite(noise_std)):
-        raise ValueError(f"noise_std must be finite and not negative; got {noise_std}")
+    check_at_least(2, num_arms=num_arms)
+    check_positive(horizon=horizon)
+    check_not_negative(noise_std=noise_std)
     env = Bandit(num_arms=num_arms, reward="gaussian", noise_std=noise_std)
 
     def sample(key):

@@ -14,7 +14,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments.classic_control import (
     Acrobot,
     CartPole,
@@ -24,7 +23,7 @@ from gymnax.environments.classic_control import (
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_fraction
+from metarl_jax.validation import check_above_zero, check_fraction
 
 Range = tuple[float, float]
 
@@ -206,12 +205,13 @@ def mountain_car(
 
 def _uniform(**ranges: Range):
     """Checks named ranges; returns `(key) -> {name: []}`, drawn independently."""
-    for name, (low, high) in ranges.items():
-        if not (0 < low <= high and np.isfinite(high)):
-            raise ValueError(
-                f"{name} must be a range 0 < low <= high, both finite; got "
-                f"({low}, {high})"
-            )
+    for name, ends in ranges.items():
+        if not isinstance(ends, tuple | list) or len(ends) != 2:
+            raise ValueError(f"{name} must be a range (low, high); got {ends!r}")
+        for end in ends:
+            check_above_zero(**{f"each end of {name}": end})
+        if ends[0] > ends[1]:
+            raise ValueError(f"{name} must be a range 0 < low <= high; got {ends}")
     low, high = jnp.asarray(list(ranges.values())).T
 
     def draw(key):

@@ -10,7 +10,7 @@ from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_at_least, check_choice, check_positive
 
 # Stay, up, right, down, left.
 _MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
@@ -142,15 +142,10 @@ def grid_navigation(
       ValueError: if the horizon is below 1, the grid has no room for a goal or the
         observation is unknown.
     """
-    check_positive(horizon=horizon, size=size)
-    if size < 3:
-        raise ValueError(
-            f"size must be at least 3 to leave room for a goal; got {size}"
-        )
-    if observation not in ("one_hot", "coordinates"):
-        raise ValueError(
-            f"observation must be 'one_hot' or 'coordinates'; got {observation!r}"
-        )
+    check_positive(horizon=horizon)
+    # Smaller grids leave no room for a goal.
+    check_at_least(3, size=size)
+    check_choice(("one_hot", "coordinates"), observation=observation)
     env = GridNavigation(size=size, observation=observation)
     goals = goal_cells(size)
 

@@ -11,7 +11,7 @@ from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_above_zero
+from metarl_jax.validation import check_above_zero, check_choice, check_positive
 
 
 @struct.dataclass(kw_only=True)
@@ -187,8 +187,7 @@ def point_navigation(
         "distance": distance_reward,
         "squared_distance": squared_distance_reward,
     }
-    if reward not in rewards:
-        raise ValueError(f"reward must be one of {list(rewards)}; got {reward!r}")
+    check_choice(list(rewards), reward=reward)
     check_above_zero(
         action_scale=action_scale, max_step=max_step, goal_range=goal_range
     )
@@ -253,14 +252,12 @@ def sparse_point_navigation(
     Raises:
       ValueError: if an argument is out of range.
     """
-    if train_reward not in ("dense", "shaped", "sparse"):
+    check_choice(("dense", "shaped", "sparse"), train_reward=train_reward)
+    check_positive(num_goals=num_goals, num_heldout_goals=num_heldout_goals)
+    if num_heldout_goals >= num_goals:
         raise ValueError(
-            f"train_reward must be 'dense', 'shaped' or 'sparse'; got {train_reward!r}"
-        )
-    if not 1 <= num_heldout_goals < num_goals:
-        raise ValueError(
-            "num_heldout_goals must be at least 1 and leave a goal for meta-training; "
-            f"got {num_heldout_goals} of {num_goals} goals"
+            "num_heldout_goals must leave a goal for meta-training; got "
+            f"{num_heldout_goals} of {num_goals} goals"
         )
     check_above_zero(
         goal_radius=goal_radius, action_scale=action_scale, max_step=max_step

@@ -2,13 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_finite, check_not_negative, check_positive
 
 
 @struct.dataclass(kw_only=True)
@@ -152,12 +151,8 @@ def tabular_mdp(
       ValueError: if a count is below 1, or a standard deviation is negative.
     """
     check_positive(num_states=num_states, num_actions=num_actions, horizon=horizon)
-    for name, std in [
-        ("reward_std", reward_std),
-        ("reward_noise_std", reward_noise_std),
-    ]:
-        if not (std >= 0 and np.isfinite(std)):
-            raise ValueError(f"{name} must be finite and not negative; got {std}")
+    check_finite(reward_mean=reward_mean)
+    check_not_negative(reward_std=reward_std, reward_noise_std=reward_noise_std)
     env = TabularMDP(
         num_states=num_states,
         num_actions=num_actions,

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from metarl_jax import spaces
 from metarl_jax.distributions import DiagGaussian
-from metarl_jax.policies.memory import Core
+from metarl_jax.policies.memory import Core, check_core
 from metarl_jax.types import Key, Params, Policy, TaskDistribution, Trajectory
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_methods, check_positive, check_tasks
 
 
 class Encoder(nn.Module):
@@ -151,7 +151,11 @@ def belief_policy(
       ValueError: if the latent size is below 1, the policy has memory, the observation
         is no vector or an action neither a number of choices nor a vector.
     """
+    check_tasks(tasks)
+    check_core(core)
     check_positive(latent_size=latent_size)
+    # What it makes of a belief is seen where it acts, or is not one at all.
+    check_methods(policy)
     if jax.tree.leaves(policy.initial_memory()):
         raise ValueError(
             "a belief is the only memory; a policy without one is required, got "

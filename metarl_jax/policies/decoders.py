@@ -14,6 +14,13 @@ import jax.numpy as jnp
 
 from metarl_jax import spaces
 from metarl_jax.types import Key, Params, TaskDistribution, Trajectory
+from metarl_jax.validation import (
+    check_finite,
+    check_flags,
+    check_functions,
+    check_positive,
+    check_sizes,
+)
 
 _LOG_2PI = 1.8378770664093453
 
@@ -66,6 +73,14 @@ class RewardPerState(nn.Module):
     threshold: float = 0.0
     one_hot: Callable[[jax.Array], jax.Array] = lambda obs: obs
 
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(num_states=self.num_states)
+        check_sizes(hidden_sizes=self.hidden_sizes)
+        check_finite(threshold=self.threshold)
+        check_functions(one_hot=self.one_hot)
+        super().__post_init__()
+
     @nn.compact
     def logits(self, latents):
         """Returns the logits `[..., S]` that each state pays, by latents `[..., D]`."""
@@ -117,6 +132,15 @@ class TransitionDecoder(nn.Module):
     num_actions: int | None = None
     hidden_sizes: Sequence[int] = (64, 32)
     decode_state: bool = False
+
+    def __post_init__(self):
+        """Checks the attributes."""
+        if self.num_actions is not None:
+            check_positive(num_actions=self.num_actions)
+        check_sizes(hidden_sizes=self.hidden_sizes)
+        check_positive(num_hidden_layers=len(self.hidden_sizes))
+        check_flags(decode_state=self.decode_state)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, latents, steps):

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.policies.memory import Core, MemoryPolicy
+from metarl_jax.policies.memory import Core, MemoryPolicy, check_core
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Key, Params, TaskDistribution
+from metarl_jax.validation import check_functions
 
 
 class Generator(NamedTuple):
@@ -176,5 +177,7 @@ def hypernetwork_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (32,), "value_head": True, **kwargs}
+    check_core(core, time_scale)
+    check_functions(initialisation=initialisation)
     base = mlp_policy(tasks, **kwargs)
     return MemoryPolicy(core, Hypernetwork(base, initialisation), time_scale)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.validation import check_fraction, check_positive
+
 
 class LinearRecurrent(nn.Module):
     """Layers of linear recurrent units with gates between them.
@@ -26,6 +28,19 @@ class LinearRecurrent(nn.Module):
     num_layers: int = 2
     min_radius: float = 0.5
     max_radius: float = 0.99
+
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(
+            size=self.size, state_size=self.state_size, num_layers=self.num_layers
+        )
+        check_fraction(min_radius=self.min_radius, max_radius=self.max_radius)
+        if not self.min_radius < self.max_radius < 1:
+            raise ValueError(
+                "min_radius must be below max_radius, and that below 1; got "
+                f"{self.min_radius} and {self.max_radius}"
+            )
+        super().__post_init__()
 
     def setup(self):
         """Declares the parameters."""

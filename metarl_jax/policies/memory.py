@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Params, TaskDistribution, Trajectory
+from metarl_jax.validation import check_above_zero
 
 
 class Core(Protocol):
@@ -123,6 +124,18 @@ class MemoryPolicy(nn.Module):
         return jax.nn.one_hot(action, self.head.num_actions)
 
 
+def check_core(core: Core, time_scale: float | None = None) -> None:
+    """Raises a `ValueError` unless it is a core, and the scale of time above 0."""
+    for method in ("initial_state", "__call__", "unroll"):
+        if isinstance(core, type) or not hasattr(core, method):
+            raise ValueError(
+                "core must have initial_state, unroll and a call, such as GRU(64); got "
+                f"{core!r}"
+            )
+    if time_scale is not None:
+        check_above_zero(time_scale=time_scale)
+
+
 def memory_policy(
     tasks: TaskDistribution, core: Core, *, time_scale: float | None = None, **kwargs
 ) -> MemoryPolicy:
@@ -143,5 +156,6 @@ def memory_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
+    check_core(core, time_scale)
     head = mlp_policy(tasks, **kwargs).clone(obs_rank=1)
     return MemoryPolicy(core, head, time_scale)

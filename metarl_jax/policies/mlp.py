@@ -1,6 +1,7 @@
 """Feed-forward policies."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,15 @@ import numpy as np
 from metarl_jax import spaces
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.types import TaskDistribution
+from metarl_jax.validation import (
+    check_at_least,
+    check_finite,
+    check_flags,
+    check_functions,
+    check_positive,
+    check_sizes,
+    check_tasks,
+)
 
 # Beyond this a squashed Gaussian only piles up at its bounds.
 _MAX_SQUASHED_LOG_STD = 2.0
@@ -27,6 +37,13 @@ class MLP(nn.Module):
     output_size: int
     hidden_sizes: Sequence[int] = (100, 100)
     activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(output_size=self.output_size)
+        check_sizes(hidden_sizes=self.hidden_sizes)
+        check_functions(activation=self.activation)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x):
@@ -72,6 +89,23 @@ class MLPPolicy(nn.Module):
     value_head: bool = False
     obs_rank: int = 1
 
+    def __post_init__(self):
+        """Checks the attributes."""
+        outputs = {"num_actions": self.num_actions, "action_dim": self.action_dim}
+        outputs = {name: size for name, size in outputs.items() if size is not None}
+        if len(outputs) != 1:
+            raise ValueError(
+                "MLPPolicy needs exactly one of num_actions and action_dim; got "
+                f"num_actions={self.num_actions}, action_dim={self.action_dim}"
+            )
+        check_positive(**outputs)
+        check_sizes(hidden_sizes=self.hidden_sizes)
+        check_functions(activation=self.activation)
+        check_finite(initial_log_std=self.initial_log_std, min_log_std=self.min_log_std)
+        check_flags(value_head=self.value_head)
+        check_at_least(0, obs_rank=self.obs_rank)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory, unchanged."""
@@ -81,19 +115,20 @@ class MLPPolicy(nn.Module):
         for i, size in enumerate(self.hidden_sizes):
             x = nn.Dense(size, kernel_init=glorot, name=f"hidden_{i}")(x)
             x = self.activation(x)
-        if self.num_actions is not None and self.action_dim is None:
+        if self.num_actions is not None:
             logits = nn.Dense(self.num_actions, kernel_init=glorot, name="logits")(x)
             distribution = Categorical(logits)
-        elif self.action_dim is not None and self.num_actions is None:
-            mean = nn.Dense(self.action_dim, kernel_init=glorot, name="mean")(x)
+        else:
+            size: Any = self.action_dim
+            mean = nn.Dense(size, kernel_init=glorot, name="mean")(x)
             start = nn.initializers.constant(self.initial_log_std)
             if self.action_bounds is None:
-                log_std = self.param("log_std", start, (self.action_dim,))
+                log_std = self.param("log_std", start, (size,))
                 log_std = jnp.maximum(log_std, self.min_log_std)
                 distribution = DiagGaussian(mean, jnp.broadcast_to(log_std, mean.shape))
             else:
                 log_std = nn.Dense(
-                    self.action_dim,
+                    size,
                     kernel_init=glorot,
                     bias_init=start,
                     name="log_std",
@@ -104,11 +139,6 @@ class MLPPolicy(nn.Module):
                     for bound in self.action_bounds
                 )
                 distribution = TanhDiagGaussian(mean, log_std, *bounds)
-        else:
-            raise ValueError(
-                "MLPPolicy needs exactly one of num_actions and action_dim; got "
-                f"num_actions={self.num_actions}, action_dim={self.action_dim}"
-            )
         if self.value_head:
             value = nn.Dense(1, kernel_init=glorot, name="value")(x)[..., 0]
         else:
@@ -140,9 +170,14 @@ def mlp_policy(
         array, a hidden size is below 1, or actions are to be squashed that are discrete
         or whose bounds are not finite and apart.
     """
-    for size in kwargs.get("hidden_sizes", ()):
-        if size < 1:
-            raise ValueError(f"every hidden size must be at least 1; got {size}")
+    check_tasks(tasks)
+    check_flags(squashed=squashed)
+    for name in kwargs:
+        if name not in MLPPolicy.__dataclass_fields__:
+            raise ValueError(
+                "an attribute of MLPPolicy is required, such as hidden_sizes, "
+                f"activation or value_head; got {name}"
+            )
     space, obs = tasks.action_space, tasks.observation
     if not isinstance(obs, jax.ShapeDtypeStruct):
         raise ValueError(

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.validation import check_positive
+
 
 class GRU(nn.Module):
     """A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078).
@@ -17,6 +19,11 @@ class GRU(nn.Module):
     """
 
     size: int = 64
+
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(size=self.size)
+        super().__post_init__()
 
     @nn.compact
     def _update(self, input_size):
@@ -59,6 +66,11 @@ class LSTM(nn.Module):
     """
 
     size: int = 64
+
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(size=self.size)
+        super().__post_init__()
 
     @nn.compact
     def _update(self, input_size):

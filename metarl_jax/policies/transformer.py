@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.validation import check_positive
+
 
 class Cache(NamedTuple):
     """The last C steps. Slot i holds the step whose number is i modulo C."""
@@ -37,13 +39,24 @@ class Transformer(nn.Module):
     num_heads: int = 4
     context: int = 64
 
-    def setup(self):
-        """Declares the parameters."""
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_positive(
+            size=self.size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            context=self.context,
+        )
+
         if self.size % (2 * self.num_heads):
             raise ValueError(
                 "size must be a multiple of 2 * num_heads, because rotary positions "
                 f"turn pairs; got {self.size} and {self.num_heads} heads"
             )
+        super().__post_init__()
+
+    def setup(self):
+        """Declares the parameters."""
         self.input = nn.Dense(self.size)
         self.blocks = [
             _Block(self.size, self.num_heads) for _ in range(self.num_layers)

@@ -19,7 +19,12 @@ from metarl_jax.distributions import Categorical
 from metarl_jax.strategies import sampling
 from metarl_jax.strategies.gittins import gittins_table
 from metarl_jax.types import Key
-from metarl_jax.validation import check_fraction, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+)
 
 
 class Counts(NamedTuple):
@@ -126,6 +131,7 @@ def ucb1(num_arms: int, *, exploration: float | jax.Array = 0.2) -> BanditStrate
       ValueError: if `num_arms` is below 1.
     """
     check_positive(num_arms=num_arms)
+    check_not_negative(exploration=exploration)
 
     def choose(key, successes, failures):
         del key
@@ -219,8 +225,8 @@ def whittle(num_arms: int, *, discount: float = 1.0) -> BanditStrategy:
       ValueError: if `num_arms` is below 1 or γ not in (0, 1].
     """
     check_positive(num_arms=num_arms)
-    if not 0 < discount <= 1:
-        raise ValueError(f"discount must be above 0 and at most 1; got {discount}")
+    check_above_zero(discount=discount)
+    check_fraction(discount=discount)
 
     def choose(key, successes, failures):
         del key

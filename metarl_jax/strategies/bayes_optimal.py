@@ -9,7 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_at_least,
+    check_choice,
+    check_fraction,
+    check_positive,
+)
 
 # How far the better arm of Wang et al.'s correlated families is from certain.
 CORRELATED_FAMILIES = {"easy": 0.1, "medium": 0.25, "hard": 0.4}
@@ -110,9 +116,7 @@ def correlated_bandit_optimum(
       ValueError: if the family is unknown or the horizon below 1.
     """
     check_positive(horizon=horizon)
-    if family != "uniform" and family not in CORRELATED_FAMILIES:
-        known = ["uniform", *CORRELATED_FAMILIES]
-        raise ValueError(f"family must be one of {known}; got {family!r}")
+    check_choice(["uniform", *CORRELATED_FAMILIES], family=family)
     value = np.zeros(horizon + 1)
     for m in range(horizon - 1, -1, -1):
         a = np.arange(m + 1.0)
@@ -147,8 +151,7 @@ def informative_bandit_optimum(num_arms: int = 11, horizon: int = 5) -> float:
       ValueError: if there are fewer than 3 arms, or the horizon is below 1.
     """
     check_positive(horizon=horizon)
-    if num_arms < 3:
-        raise ValueError(f"num_arms must be at least 3; got {num_arms}")
+    check_at_least(3, num_arms=num_arms)
 
     @functools.cache
     def value(num_left: int, candidates: frozenset[int]) -> float:
@@ -194,6 +197,8 @@ def two_step_optimum(
       ValueError: if `num_trials` is below 1.
     """
     check_positive(num_trials=num_trials)
+    check_fraction(common=common, reward_probability=reward_probability)
+    check_above_zero(reward_probability=reward_probability)
     c, h = common, reward_probability
     reaches_good = c * h + (1.0 - c) * (1.0 - h)
     reaches_bad = c * (1.0 - h) + (1.0 - c) * h

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import Key
-from metarl_jax.validation import check_above_zero, check_positive
+from metarl_jax.validation import check_above_zero, check_not_negative, check_positive
 
 
 class Record(NamedTuple):
@@ -84,6 +84,7 @@ def ucb(num_arms: int, *, exploration: float | jax.Array = 1.0):
       ValueError: if `num_arms` is below 1.
     """
     check_positive(num_arms=num_arms)
+    check_not_negative(exploration=exploration)
 
     def score(key, mean, pulls):
         del key

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.validation import check_at_least, check_positive
+
 
 @functools.lru_cache(maxsize=8)
 def gittins_indices(horizon: int) -> np.ndarray:
@@ -42,8 +44,7 @@ def gittins_indices(horizon: int) -> np.ndarray:
     Raises:
       ValueError: if the horizon is below 1.
     """
-    if horizon < 1:
-        raise ValueError(f"horizon must be at least 1; got {horizon}")
+    check_positive(horizon=horizon)
     indices = np.full((horizon + 1, horizon, horizon), np.nan)
     counts = np.arange(horizon)
     index = (1.0 + counts[:, None]) / (2.0 + counts[:, None] + counts[None, :])
@@ -125,6 +126,8 @@ def gittins_table(
     Raises:
       ValueError: if the horizon is below 1.
     """
+    check_positive(horizon=horizon, num_charges=num_charges)
+    check_at_least(0, max_exact_horizon=max_exact_horizon)
     if horizon <= max_exact_horizon:
         indices = gittins_indices(horizon)[1:]
         return GittinsTable(np.arange(1, horizon + 1), indices)

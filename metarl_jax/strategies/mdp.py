@@ -18,7 +18,14 @@ import jax.numpy as jnp
 from metarl_jax.distributions import Categorical
 from metarl_jax.strategies import sampling
 from metarl_jax.types import Key
-from metarl_jax.validation import check_above_zero, check_fraction, check_positive
+from metarl_jax.validation import (
+    check_above_zero,
+    check_finite,
+    check_flags,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+)
 
 
 class Experience(NamedTuple):
@@ -171,6 +178,7 @@ def epsilon_greedy(
     check_positive(num_states=num_states, num_actions=num_actions, horizon=horizon)
     check_fraction(epsilon=epsilon)
     check_above_zero(prior_weight=prior_weight)
+    check_finite(prior_mean=prior_mean)
 
     def plan(key, seen):
         del key
@@ -212,6 +220,7 @@ def posterior_sampling(
         horizon=horizon,
         num_samples=num_samples,
     )
+    check_finite(prior_mean=prior_mean)
 
     def plan_one(key, seen):
         key_reward, key_transition = jax.random.split(key)
@@ -256,6 +265,8 @@ def beb(
       ValueError: if a count is below 1.
     """
     check_positive(num_states=num_states, num_actions=num_actions, horizon=horizon)
+    check_not_negative(scaling=scaling)
+    check_finite(prior_mean=prior_mean)
 
     def plan(key, seen):
         del key
@@ -305,7 +316,10 @@ def ucrl2(
       ValueError: if a count is below 1 or δ not between 0 and 1.
     """
     check_positive(num_states=num_states, num_actions=num_actions, horizon=horizon)
+    check_not_negative(scaling=scaling)
+    check_above_zero(delta=delta)
     check_fraction(delta=delta)
+    check_flags(compounding=compounding)
 
     def plan(key, seen):
         del key
