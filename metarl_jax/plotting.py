@@ -523,7 +523,10 @@ def goal_beliefs(recorded: Mapping[str, Any]) -> Figure:
         aspect=40,
         pad=0.01,
     )
-    figure.suptitle("Probability that the goal (star) is in a cell", x=0.01, ha="left")
+    figure.suptitle(
+        "Probability that the goal (star) is in a cell; in white the agent and its way",
+        **{"x": 0.01, "ha": "left"},
+    )
     return figure
 
 

@@ -112,6 +112,16 @@ def test_the_greedy_soup_follows_a_plain_loop_and_never_loses_to_the_best_model(
     assert soup.score > max(scores)
 
 
+def test_the_greedy_soup_leaves_out_what_is_not_a_number():
+    def score(params):
+        broken = jnp.where(params["w"] > 3, -jnp.nan, -((params["w"] - 1.4) ** 2))
+        return jnp.where(params["w"] == 2, jnp.nan, broken)
+
+    soup = aggregation.greedy_soup({"w": jnp.array([4.0, 2.0, 1.4, 0.9])}, score)
+    assert soup.included.tolist() == [False, False, True, False]
+    np.testing.assert_allclose(soup.params["w"], 1.4)
+
+
 def test_fisher_averages_minimise_the_sum_of_quadratic_losses():
     fishers = random_models(1, positive=True)
     weights = jnp.array([1.0, 2.0, 0.5, 0.0])

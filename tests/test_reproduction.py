@@ -194,6 +194,9 @@ def test_quick_leaves_cells_out_and_a_directory_is_one_table_s(tmp_path):
     for wrong, seed in [(table, 1), (table._replace(name="other"), 0)]:
         with pytest.raises(ValueError, match="cell of small with seed 0"):
             reproduce(wrong, tmp_path, seed=seed, quiet=True)
+    (tmp_path / "cells" / "b--x.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no measured cell; remove it"):
+        reproduce(table, tmp_path, quiet=True)
     twice = table._replace(cells=(*table.cells, table.cells[0]))
     with pytest.raises(ValueError, match="two cells of the same row and column"):
         reproduce(twice, tmp_path / "new", quiet=True)

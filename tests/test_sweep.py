@@ -301,6 +301,9 @@ def test_a_run_that_is_not_a_number_is_not_the_best(tmp_path):
             {
                 **_rows(returns),
                 "interval": "95 % interval over tasks",
+                "references": {},
+                "published": {},
+                "num_seeds": 2,
                 "adaptation_unit": "adaptation steps",
                 "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
                 "return_mean_by_seed": returns.mean(axis=1),
@@ -323,6 +326,12 @@ def test_a_run_that_is_not_a_number_is_not_the_best(tmp_path):
     text = table.layout({**record, "runs": [best, other]})
     assert "x=1: tasks not finite: 0, 1" in text
     figure.draw({**record, "runs": [best, other]}, tmp_path / "sweep.png")
+    files.write_json(tmp_path / "runs" / "x=1" / "evaluation.json", {})
+    with pytest.raises(ValueError, match=r"x=1/evaluation\.json: adaptation_step"):
+        sweep._row(tmp_path, {"x": 1}, experiment, None)
+    (tmp_path / "sweep.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"sweep\.json is no record of a sweep"):
+        sweep._check_same_sweep(tmp_path, sweep.Plan("e", {}, {"x": [1]}))
 
 
 def test_a_worker_keeps_to_its_share(monkeypatch):

@@ -233,6 +233,10 @@ def reproduce(
         raise ValueError(f"{table.name} has two cells of the same row and column")
     found = {path: files.read_json(path) for path in sorted(cells_dir.glob("*.json"))}
     for path, record in found.items():
+        if not isinstance(record, dict) or not {"mean", "ci", "std"} <= record.keys():
+            raise ValueError(
+                f"{path} holds no measured cell; remove it to measure anew"
+            )
         if (record.get("table"), record.get("seed")) != (table.name, seed):
             raise ValueError(
                 f"{path} is a cell of {record.get('table')} with seed "

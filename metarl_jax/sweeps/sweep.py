@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl_jax import training
 from metarl_jax.experiments import load_experiment
-from metarl_jax.runs import files
+from metarl_jax.runs import drawable, files
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.sweeps.combinations import (
     Combination,
@@ -158,6 +158,11 @@ def _check_same_sweep(output_dir: Path, plan: Plan) -> None:
         files.check_new(output_dir)
         return
     old, new = files.read_json(output_dir / SWEEP), files.jsonable(_described(plan))
+    if not isinstance(old, dict) or not isinstance(old.get("options"), dict):
+        raise ValueError(
+            f"{output_dir / SWEEP} is no record of a sweep; the directory of one, or a "
+            "new one, is required"
+        )
     pairs = {
         name: (old.get(name), value) for name, value in new.items() if name != "options"
     }
@@ -181,8 +186,7 @@ def _row(
     """Says what is known of a run: its result, or why it has none."""
     name = name_of(combination)
     row = {"name": name, "options": combination, "directory": f"{RUNS}/{name}"}
-    path = output_dir / RUNS / name / files.EVALUATION
-    result = files.read_json(path) if path.exists() else None
+    result = drawable.read_evaluation(output_dir / RUNS / name)
     if result is None or not _is_whole(result, experiment):
         return {**row, "status": "failed" if error else "unfinished", "error": error}
     kept = (
@@ -199,11 +203,11 @@ def _row(
 def _is_whole(result: dict[str, Any], experiment: Experiment) -> bool:
     """Tells whether a run was trained to its end, and evaluated as all the others."""
     protocol = experiment.evaluation
-    return result["training_steps"] >= experiment.num_steps and (
+    return result.get("training_steps", 0) >= experiment.num_steps and (
         result["num_tasks"],
         result["num_episodes"],
         len(result["adaptation_step"]) - 1,
-        result["evaluation_seed"],
+        result.get("evaluation_seed"),
     ) == (*protocol, 0)
 
 
