@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import trust_region
+from metarl_jax import trust_region, updates
 from metarl_jax.batching import mean_over_tasks
 from metarl_jax.policy_gradient import Batch
 from metarl_jax.trust_region import TrustRegion
@@ -22,7 +22,8 @@ class OuterInfo(NamedTuple):
 
     gradient_norm: jax.Array
     kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
-    skipped: jax.Array  # bool, the gradient was not finite and nothing has changed
+    accepted: jax.Array  # bool, the update was taken: no line search refused it
+    skipped: jax.Array  # bool, something was not finite and nothing has changed
 
 
 def init(optimizer: OuterOptimizer, params: Params) -> Any:
@@ -94,32 +95,68 @@ def update(
         new_params, info = trust_region.trust_region_step(
             params, value, gradient, product, evaluate, optimizer
         )
-        new_state, kl = optimizer_state, info.kl
+        new_state, kl, accepted = optimizer_state, info.kl, info.accepted
+        step_norm = info.step_norm
     else:
-        updates, new_state = optimizer.update(
-            optax.tree.scale(-1.0, gradient), optimizer_state, params
+        new_params, new_state = updates.descend(
+            optimizer, optimizer_state, params, optax.tree.scale(-1.0, gradient), -value
         )
-        new_params, kl = optax.apply_updates(params, updates), jnp.zeros(())
+        kl, accepted, step_norm = jnp.zeros(()), jnp.asarray(True), ()
 
     gradient_norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(gradient_norm)
-    new_params, new_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
+    data = [(batch.reward, batch.advantage) for batch in (before, after)]
+    (new_params, new_state), skipped = updates.keep_finite(
         (new_params, new_state),
         (params, optimizer_state),
+        (data, others, value, gradient_norm, step_norm),
     )
-    return new_params, new_state, OuterInfo(gradient_norm, kl, ~finite)
+    info = OuterInfo(gradient_norm, kl, accepted & ~skipped, skipped)
+    return new_params, new_state, info
 
 
 def _every(strides: tuple[int, int], batch: Batch) -> Batch:
-    """Takes every n-th episode and of it every m-th step of `[..., E, T]` data.
+    """Takes every n-th episode and of these every m-th step that was taken.
 
     Beginning in the middle of a stride: the first step of an episode is the least
-    typical one.
+    typical one. The steps of one episode after the other are counted on and on, so that
+    all have the same chance however short their episode; one of the full horizon is
+    counted as if it filled its last stride, and the next begins anew. Where even the
+    longest is shorter than the horizon, strides are shorter in proportion: the room is
+    there, and a metric of few steps is a poor one.
+
+    Args:
+      strides: (n, m).
+      batch: `[..., E, T]`.
+
+    Returns:
+      `[..., ⌈E/n⌉, ⌈T/m⌉]` or a little less; of each `[E, T]` one step at least.
     """
-    *leading, num_episodes, horizon = batch.mask.shape
-    index = [slice(None)] * len(leading) + [
-        slice(min(stride // 2, size - 1), None, stride)
-        for stride, size in zip(strides, (num_episodes, horizon), strict=True)
-    ]
-    return jax.tree.map(lambda x: x[tuple(index)], batch)
+    num_episodes, horizon = batch.mask.shape[-2:]
+    leading = (slice(None),) * (batch.mask.ndim - 2)
+    n, m = strides
+    episodes = slice(min(n // 2, num_episodes - 1), None, n)
+    batch = jax.tree.map(lambda x: x[(*leading, episodes)], batch)
+    if m == 1:
+        return batch
+    m = min(m, 2 * horizon)  # more is the same
+    num_steps = -(-horizon // m)
+
+    def one_task(batch):
+        taken = jnp.cumsum(batch.mask, axis=1)
+        length = taken[:, -1]
+        stride = -(-m * jnp.max(length) // horizon)
+        counted = jnp.where(length == horizon, num_steps * m, length)
+        end = jnp.cumsum(counted)
+        first = jnp.minimum(jnp.minimum(stride // 2, horizon - 1), end[-1] - 1)
+
+        def one_episode(taken, begin, steps):
+            rank = (first - begin) % stride + stride * jnp.arange(num_steps)
+            index = jnp.minimum(jnp.searchsorted(taken, rank + 1), horizon - 1)
+            fewer = jax.tree.map(lambda x: x[index], steps)
+            return fewer._replace(mask=rank < taken[-1])
+
+        return jax.vmap(one_episode)(taken, end - counted, batch)
+
+    for _ in leading:
+        one_task = jax.vmap(one_task)
+    return one_task(batch)

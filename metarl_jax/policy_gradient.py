@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import returns
+from metarl_jax import returns, updates
 from metarl_jax.surrogates import Surrogate
 from metarl_jax.types import Distribution, Key, Params, Policy, Trajectory
 
@@ -91,7 +91,7 @@ def prepare(
         trajectories.obs,
         trajectories.action,
         trajectories.log_prob,
-        reward / (jnp.std(advantage, where=mask) + 1e-8),
+        reward / (jnp.sqrt(returns.variance(advantage, mask)) + 1e-8),
         returns.normalise(advantage, mask),
         mask,
     )
@@ -178,9 +178,8 @@ def ascend_in_epochs(
 
     def update(carry, minibatch):
         params, state = carry
-        gradient = jax.grad(loss)(params, minibatch)
-        updates, state = optimizer.update(gradient, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        value, gradient = jax.value_and_grad(loss)(params, minibatch)
+        return updates.descend(optimizer, state, params, gradient, value), None
 
     def epoch(carry, key):
         # Valid steps first, in a random order, and then dealt out like cards: each

@@ -126,6 +126,21 @@ def linear_feature_baseline(
     return baseline.reshape(num_episodes, horizon)
 
 
+def variance(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Computes the variance over the valid steps, to divide by it or by its root.
+
+    Args:
+      x: `[...]`.
+      mask: `[...]` bool.
+
+    Returns:
+      `[]`; NaN where it overflows, because an infinite one would quietly make zeros of
+      everything that is divided by it.
+    """
+    value = jnp.var(x, where=mask)
+    return jnp.where(jnp.isfinite(value), value, jnp.nan)
+
+
 def normalise(x: jax.Array, mask: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
     """Shifts and scales `x` to mean 0 and standard deviation 1 over the valid steps.
 
@@ -135,8 +150,8 @@ def normalise(x: jax.Array, mask: jax.Array, *, epsilon: float = 1e-8) -> jax.Ar
       epsilon: added to the standard deviation.
 
     Returns:
-      `[...]`, zero where the mask is false.
+      `[...]`, zero where the mask is false; NaN elsewhere if the variance overflows.
     """
     mean = jnp.mean(x, where=mask)
-    std = jnp.std(x, where=mask)
+    std = jnp.sqrt(variance(x, mask))
     return jnp.where(mask, (x - mean) / (std + epsilon), 0.0)

@@ -34,10 +34,14 @@ def transitions(trajectories: Trajectory) -> tuple[Transition, jax.Array]:
 
     Returns:
       The transitions, and which of them to learn from: the steps that were taken, but
-      for those whose reward is not finite, as they would come back again and again.
+      for those that hold what is not finite, as they would come back again and again.
     """
     fields = {name: getattr(trajectories, name) for name in Transition._fields}
-    return Transition(**fields), trajectories.mask & jnp.isfinite(trajectories.reward)
+    usable = trajectories.mask
+    for x in jax.tree.leaves(fields):
+        finite = jnp.isfinite(x)
+        usable &= jnp.all(finite, axis=tuple(range(usable.ndim, x.ndim)))
+    return Transition(**fields), usable
 
 
 class TwinCritic(NamedTuple):

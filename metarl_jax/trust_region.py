@@ -5,6 +5,7 @@ and divergence, so also on those of the parameters *before* an adaptation.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +13,17 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax.types import Params
+from metarl_jax.validation import (
+    check_above_zero,
+    check_not_negative,
+    check_optimizers,
+    check_positive,
+    check_sizes,
+)
 
 
-class TrustRegion(NamedTuple):
+@dataclass(frozen=True)
+class TrustRegion:
     """The settings of a trust-region step.
 
     Attributes:
@@ -23,10 +32,15 @@ class TrustRegion(NamedTuple):
       damping: added to the diagonal of the Fisher matrix.
       backtrack_ratio: each further try of the line search is shorter by this factor.
       max_backtracks: tries before the update is given up.
-      before_strides: (n, m): Fisher-vector products adapt on every m-th step of every
-        n-th episode. Surrogates that couple steps (DiCE) are exact for m = 1 alone.
+      before_strides: (n, m): Fisher-vector products adapt on every m-th of the steps
+        that were taken in every n-th episode, or on more where all of these ended
+        early. Surrogates that couple steps (DiCE) are exact for m = 1 alone.
       after_strides: the same of where they measure the divergence. The line search uses
         all of the data in any case.
+
+    Raises:
+      ValueError: if a count or a stride is below 1, `max_kl` is not above 0, `damping`
+        is negative or `backtrack_ratio` is not between 0 and 1.
     """
 
     max_kl: float | jax.Array = 0.01
@@ -37,14 +51,41 @@ class TrustRegion(NamedTuple):
     before_strides: tuple[int, int] = (1, 1)
     after_strides: tuple[int, int] = (1, 1)
 
+    def __post_init__(self):
+        check_positive(
+            num_cg_iterations=self.num_cg_iterations,
+            max_backtracks=self.max_backtracks,
+        )
+        check_above_zero(max_kl=self.max_kl, backtrack_ratio=self.backtrack_ratio)
+        check_not_negative(damping=self.damping)
+        if not self.backtrack_ratio < 1:
+            raise ValueError(
+                f"backtrack_ratio must be below 1; got {self.backtrack_ratio}"
+            )
+        for name in ("before_strides", "after_strides"):
+            strides = getattr(self, name)
+            check_sizes(**{name: strides})
+            if len(strides) != 2:
+                raise ValueError(
+                    f"{name} must be two strides, of episodes and of steps; got "
+                    f"{strides}"
+                )
+
 
 class TrustRegionInfo(NamedTuple):
     """What a trust-region step did."""
 
     kl: jax.Array  # [] mean divergence of the accepted step, 0 where none was
+    step_norm: jax.Array  # [] of the first try, not finite where the metric was not
     improvement: jax.Array  # [] of the objective
     num_backtracks: jax.Array  # [] int32
     accepted: jax.Array  # [] bool
+
+
+def check_outer_optimizer(optimizer: Any) -> None:
+    """Raises a `ValueError` unless it is an optax transformation or a `TrustRegion`."""
+    if not isinstance(optimizer, TrustRegion):
+        check_optimizers(outer_optimizer=optimizer)
 
 
 def fisher_vector_product(
@@ -154,7 +195,8 @@ def trust_region_step(
         length = scale * settings.backtrack_ratio**num_tries
         candidate = optax.tree.add_scale(params, length, direction)
         value, kl = evaluate(candidate)
-        accepted = (value > objective) & (kl <= settings.max_kl)
+        improved = (value > objective) & jnp.isfinite(value)
+        accepted = improved & (kl <= settings.max_kl)
         return num_tries + 1, candidate, value, kl, accepted
 
     def searching(carry):
@@ -177,6 +219,7 @@ def trust_region_step(
     )
     info = TrustRegionInfo(
         kl=jnp.where(accepted, kl, 0.0),
+        step_norm=scale * optax.tree.norm(direction),
         improvement=jnp.where(accepted, value - objective, 0.0),
         num_backtracks=num_tries - 1,
         accepted=accepted,

@@ -16,7 +16,6 @@ import numpy as np
 
 from metarl_jax import spaces
 from metarl_jax.distributions import Categorical
-from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import (
     Differentiation,
     DifferentiationName,
@@ -192,12 +191,6 @@ def check_optimizers(**optimizers: Any) -> None:
                 f"{name} must be an optax transformation, such as optax.adam(1e-3); "
                 f"got {_shown(value)}"
             )
-
-
-def check_outer_optimizer(optimizer: Any) -> None:
-    """Raises a `ValueError` unless it is an optax transformation or a `TrustRegion`."""
-    if not isinstance(optimizer, TrustRegion):
-        check_optimizers(outer_optimizer=optimizer)
 
 
 def check_surrogates(**surrogates: Any) -> None:

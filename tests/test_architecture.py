@@ -27,9 +27,9 @@ ALGORITHMS = sorted(
 LAYERS = [
     {"spaces"},
     {"types"},
-    {"distributions", "returns", "trust_region"},
+    {"distributions", "returns", "updates"},
     {"validation"},
-    {"surrogates"},
+    {"surrogates", "trust_region"},
     {"aggregation", "batching", "policy_gradient"},
     {"inner_loop", "replay_buffer", "soft_actor_critic"},
     {"policies", "envs", "strategies"},

@@ -20,7 +20,7 @@ import optax
 
 from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks
-from metarl_jax.trust_region import TrustRegion
+from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
     Differentiation,
@@ -33,7 +33,6 @@ from metarl_jax.validation import (
     check_fraction,
     check_key,
     check_optimizers,
-    check_outer_optimizer,
     check_policy,
     check_positive,
     check_surrogates,
@@ -54,6 +53,7 @@ class ANILInfo(NamedTuple):
     return_after: jax.Array
     gradient_norm: jax.Array
     kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    accepted: jax.Array  # bool, the update was taken: no line search refused it
     skipped: jax.Array
 
 

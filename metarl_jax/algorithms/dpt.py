@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import rollout, spaces, trials
+from metarl_jax import rollout, spaces, trials, updates
 from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import (
@@ -202,16 +202,14 @@ def dpt(
 
         params = state.agent.params
         (value, last_value), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, optimizer_state = optimizer.update(
-            gradient, state.optimizer_state, params
+        params, optimizer_state = updates.descend(
+            optimizer, state.optimizer_state, params, gradient, value
         )
-        agent = state.agent._replace(params=optax.apply_updates(params, updates))
         gradient_norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(gradient_norm)
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            DPTState(agent, optimizer_state),
+        new_state, skipped = updates.keep_finite(
+            DPTState(state.agent._replace(params=params), optimizer_state),
             state,
+            (steps.reward, value, gradient_norm),
         )
         reported = jax.tree.map(lambda x: x[:num_reported], task_batch)
         acted = collect(key_report, policy, state.agent, reported)
@@ -222,7 +220,7 @@ def dpt(
             value,
             last_value,
             gradient_norm,
-            ~finite,
+            skipped,
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)

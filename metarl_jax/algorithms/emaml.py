@@ -25,8 +25,8 @@ import optax
 from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
 from metarl_jax.batching import map_tasks
 from metarl_jax.policy_gradient import Batch
-from metarl_jax.returns import normalise
-from metarl_jax.trust_region import TrustRegion
+from metarl_jax.returns import normalise, variance
+from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
     Differentiation,
@@ -41,7 +41,6 @@ from metarl_jax.validation import (
     check_key,
     check_not_negative,
     check_optimizers,
-    check_outer_optimizer,
     check_policy,
     check_positive,
     check_surrogates,
@@ -62,6 +61,7 @@ class EMAMLInfo(NamedTuple):
     return_after: jax.Array
     gradient_norm: jax.Array
     kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    accepted: jax.Array  # bool, the update was taken: no line search refused it
     skipped: jax.Array
 
 
@@ -266,7 +266,7 @@ def emaml(
         advantage = jax.vmap(partial(policy_gradient.advantages, **weighting))(
             trajectories
         )
-        scale = 1 / (jnp.std(advantage, where=mask) + 1e-8)
+        scale = 1 / (jnp.sqrt(variance(advantage, mask)) + 1e-8)
         reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) * scale
         after = Batch(
             trajectories.obs,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
+from metarl_jax import inner_loop, policy_gradient, rollout, surrogates, updates
 from metarl_jax.batching import mean_over_tasks
 from metarl_jax.types import Agent, Key, MetaAlgorithm, Params, Policy, TaskDistribution
 from metarl_jax.validation import (
@@ -192,7 +192,10 @@ def es_maml(
                     agent._replace(params=params),
                     jax.random.split(key_before, num_inner_steps),
                 )
-                return collect(key_after, adapted)[1], before[0]
+                value = collect(key_after, adapted)[1]
+                # What a broken agent returns says nothing of the initialisation.
+                finite = updates.all_finite((adapted, before))
+                return jnp.where(finite, value, jnp.nan), before[0]
 
             return antithetic_gradient(
                 key_noise, return_after_adaptation, agent.params, sigma=sigma
@@ -203,19 +206,22 @@ def es_maml(
             jax.random.split(key_rounds, num_tasks),
             task_batch,
         )
-        updates, outer_state = outer_optimizer.update(
-            optax.tree.scale(-1.0, gradient), state.outer_state, agent.params
+        return_before, return_after = jnp.mean(before), jnp.mean(after)
+        params, outer_state = updates.descend(
+            outer_optimizer,
+            state.outer_state,
+            agent.params,
+            optax.tree.scale(-1.0, gradient),
+            -return_after,
         )
-        params = optax.apply_updates(agent.params, updates)
-
         gradient_norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(gradient_norm)
-        new_state = ESMAMLState(agent._replace(params=params), outer_state)
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        new_state, skipped = updates.keep_finite(
+            ESMAMLState(agent._replace(params=params), outer_state),
+            state,
+            (return_before, return_after, gradient_norm),
         )
         return new_state, ESMAMLInfo(
-            jnp.mean(before), jnp.mean(after), gradient_norm, ~finite
+            return_before, return_after, gradient_norm, skipped
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

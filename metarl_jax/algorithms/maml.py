@@ -24,7 +24,7 @@ from metarl_jax import (
     surrogates,
 )
 from metarl_jax.batching import map_tasks
-from metarl_jax.trust_region import TrustRegion
+from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
     Differentiation,
@@ -38,7 +38,6 @@ from metarl_jax.validation import (
     check_fraction,
     check_key,
     check_optimizers,
-    check_outer_optimizer,
     check_policy,
     check_positive,
     check_surrogates,
@@ -59,6 +58,7 @@ class MAMLInfo(NamedTuple):
     return_after: jax.Array
     gradient_norm: jax.Array
     kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
+    accepted: jax.Array  # bool, the update was taken: no line search refused it
     skipped: jax.Array
 
 

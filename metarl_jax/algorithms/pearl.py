@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import replay_buffer, rollout, soft_actor_critic, spaces
+from metarl_jax import replay_buffer, rollout, soft_actor_critic, spaces, updates
 from metarl_jax.batching import map_tasks
 from metarl_jax.policies.context import join
 from metarl_jax.policies.latent import LatentPolicy, prior
@@ -102,6 +102,7 @@ class PEARLInfo(NamedTuple):
     temperature: jax.Array
     kl: jax.Array  # KL(q_φ(z|c) ‖ N(0, 1)) in nats
     gradient_norm: jax.Array
+    num_dropped: jax.Array  # steps just taken, left out for not being finite
     skipped: jax.Array
 
 
@@ -264,7 +265,10 @@ def pearl(
         return jax.tree.map(lambda x: x[:, 0], trajectories)
 
     def store(replay, recent, chosen, task_batch, trajectories):
-        """Adds trajectories `[N, E, T, ...]` of the chosen tasks to both buffers."""
+        """Adds trajectories `[N, E, T, ...]` of the chosen tasks to both buffers.
+
+        Returns both, and how many steps were not finite and left out of one of them.
+        """
 
         def add(buffer, steps, mask):
             steps, mask = jax.tree.map(
@@ -275,10 +279,12 @@ def pearl(
         seen, mask = soft_actor_critic.transitions(
             jax.vmap(shown)(task_batch, trajectories)
         )
+        steps, usable = soft_actor_critic.transitions(trajectories)
         place = partial(replay_buffer.place, num_episodes=num_episodes)
         return (
-            add(replay, *soft_actor_critic.transitions(trajectories)),
+            add(replay, steps, usable),
             add(recent, jax.vmap(place)(seen, mask), mask),
+            jnp.sum(trajectories.mask & ~(usable & mask)),
         )
 
     def init(key):
@@ -314,7 +320,7 @@ def pearl(
                 (Placed(step, zero, zero), recent_capacity),
             )
         )
-        replay, recent = store(
+        replay, recent, _ = store(
             replay, recent, jnp.arange(num_train_tasks), task_batch, trajectories
         )
 
@@ -396,7 +402,7 @@ def pearl(
         trajectories = map_tasks(lambda key, task: trial(key, state.agent, task))(
             jax.random.split(key_trials, num_tasks), task_batch
         )
-        replay, recent = store(
+        replay, recent, num_dropped = store(
             state.replay, state.recent, chosen, task_batch, trajectories
         )
 
@@ -411,11 +417,12 @@ def pearl(
                 keys = jax.random.split(key_loss, num_tasks)
                 return jax.tree.map(jnp.mean, map_tasks(one_task)(keys, steps, context))
 
-            gradient, terms = jax.grad(mean_loss, has_aux=True)(learned.params)
-            updates, optimizer_state = optimizer.update(
-                gradient, learned.optimizer_state, learned.params
+            (value, terms), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
+                learned.params
             )
-            params: Any = optax.apply_updates(learned.params, updates)
+            params, optimizer_state = updates.descend(
+                optimizer, learned.optimizer_state, learned.params, gradient, value
+            )
             target_critic = optax.incremental_update(
                 params["critic"], learned.target_critic, target_rate
             )
@@ -432,14 +439,15 @@ def pearl(
             update, before, jax.random.split(key_updates, num_updates)
         )
         terms: Any = jax.tree.map(jnp.mean, terms)
-        finite = jnp.isfinite(terms[-1])
-        learned = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), learned, before
+        # Of a task without a step to learn from zeros would be drawn.
+        held = jnp.stack([replay.size, recent.size]) > 0
+        learned, skipped = updates.keep_finite(
+            learned, before, (terms, jnp.where(held, 0.0, jnp.nan))
         )
         returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         return (
             pack(state.agent.memory, learned, state.tasks, replay, recent),
-            PEARLInfo(returns[0], returns[-1], returns, *terms, skipped=~finite),
+            PEARLInfo(returns[0], returns[-1], returns, *terms, num_dropped, skipped),
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import policy_gradient, rollout, surrogates
+from metarl_jax import policy_gradient, rollout, surrogates, updates
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
@@ -169,13 +169,13 @@ def pretraining(
             num_minibatches=num_minibatches,
         )
         update_norm = optax.tree.norm(optax.tree.sub(params, agent.params))
-        finite = jnp.isfinite(update_norm)
-        new_state = PretrainingState(agent._replace(params=params), outer_state)
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        new_state, skipped = updates.keep_finite(
+            PretrainingState(agent._replace(params=params), outer_state),
+            state,
+            (batch.reward, batch.advantage, update_norm),
         )
         return new_state, PretrainingInfo(
-            mean_return, mean_return, update_norm, ~finite
+            mean_return, mean_return, update_norm, skipped
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

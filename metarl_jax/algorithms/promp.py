@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
+from metarl_jax import inner_loop, policy_gradient, rollout, surrogates, updates
 from metarl_jax.batching import map_tasks, mean_over_tasks
 from metarl_jax.types import (
     Agent,
@@ -200,25 +200,28 @@ def promp(
 
         def epoch(carry, _):
             params, outer_state = carry
-            gradient, kl = mean_over(
-                lambda *data: jax.grad(objective, has_aux=True)(params, *data)
-            )(before, after)
-            updates, outer_state = outer_optimizer.update(
-                optax.tree.scale(-1.0, gradient), outer_state, params
+            ascended = jax.value_and_grad(objective, has_aux=True)
+            (value, kl), gradient = mean_over(partial(ascended, params))(before, after)
+            params, outer_state = updates.descend(
+                outer_optimizer,
+                outer_state,
+                params,
+                optax.tree.scale(-1.0, gradient),
+                -value,
             )
-            params = optax.apply_updates(params, updates)
             return (params, outer_state), (optax.tree.norm(gradient), kl)
 
         (params, outer_state), (gradient_norms, kl) = jax.lax.scan(
             epoch, (agent.params, state.outer_state), length=num_epochs
         )
-        finite = jnp.all(jnp.isfinite(gradient_norms))
-        new_state = ProMPState(agent._replace(params=params), outer_state)
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        data = [(batch.reward, batch.advantage) for batch in (before[0], after)]
+        new_state, skipped = updates.keep_finite(
+            ProMPState(agent._replace(params=params), outer_state),
+            state,
+            (data, gradient_norms),
         )
         return new_state, ProMPInfo(
-            returns_before[0], return_after, gradient_norms[0], kl[-1], ~finite
+            returns_before[0], return_after, gradient_norms[0], kl[-1], skipped
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

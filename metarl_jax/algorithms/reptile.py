@@ -23,6 +23,7 @@ from metarl_jax import (
     policy_gradient,
     rollout,
     surrogates,
+    updates,
 )
 from metarl_jax.batching import map_tasks
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
@@ -146,12 +147,13 @@ def reptile(
         def adaptation_round(agents, key):
             trajectories, mean_return = collect(key, agents)
             batch = jax.vmap(prepare)(trajectories)
-            return over_tasks(adaptation_step)(agents, batch), mean_return
+            finite = updates.all_finite((batch.reward, batch.advantage))
+            return over_tasks(adaptation_step)(agents, batch), (mean_return, finite)
 
         agents = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
         )
-        agents, returns_before = jax.lax.scan(
+        agents, (returns_before, finite) = jax.lax.scan(
             adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
         )
         _, return_after = collect(key_after, agents)  # only to be reported
@@ -159,13 +161,14 @@ def reptile(
         average = aggregation.uniform_soup(agents.params)
         params = aggregation.interpolate(average, agent.params, outer_lr)
         update_norm = optax.tree.norm(aggregation.task_vector(average, agent.params))
-        finite = jnp.isfinite(update_norm)
-        new_state = ReptileState(agent._replace(params=params))
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        # Data that are not finite make the update none either.
+        new_state, skipped = updates.keep_finite(
+            ReptileState(agent._replace(params=params)),
+            state,
+            (update_norm, jnp.where(finite, 0.0, jnp.nan)),
         )
         return new_state, ReptileInfo(
-            returns_before[0], return_after, update_norm, ~finite
+            returns_before[0], return_after, update_norm, skipped
         )
 
     return MetaAlgorithm(init, step, adapt, policy)

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import returns, rollout, surrogates, trials, trust_region
+from metarl_jax import returns, rollout, surrogates, trials, trust_region, updates
 from metarl_jax.batching import map_tasks
-from metarl_jax.trust_region import TrustRegion
+from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
     Distribution,
@@ -40,7 +40,6 @@ from metarl_jax.validation import (
     check_key,
     check_not_negative,
     check_optimizers,
-    check_outer_optimizer,
     check_policy,
     check_positive,
 )
@@ -66,6 +65,7 @@ class RL2Info(NamedTuple):
     kl: jax.Array  # mean KL(π_θold ‖ π_θ) that the last epoch met
     clip_fraction: jax.Array  # of ratios outside 1 ± ε in the last epoch
     explained_variance: jax.Array  # of the returns to go, by the value
+    accepted: jax.Array  # bool, the update was taken: no line search refused it
     skipped: jax.Array
 
 
@@ -242,7 +242,7 @@ def rl2(
         # Relative to the returns' variance: in their own units the value's gradient
         # would drown the policy's wherever a trial returns much more than 1.
         error = mean((value - batch.target) ** 2)
-        variance = jnp.var(batch.target, where=steps.mask)
+        variance = returns.variance(batch.target, steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         return Terms(
             jnp.sum(gain) / jnp.sum(steps.mask),
@@ -269,7 +269,7 @@ def rl2(
 
         theta = params["policy"]
         (value, _), gradient = jax.value_and_grad(objective, has_aux=True)(theta)
-        theta, _ = trust_region.trust_region_step(
+        theta, info = trust_region.trust_region_step(
             theta,
             value,
             gradient,
@@ -282,7 +282,7 @@ def rl2(
             objective,
             region,
         )
-        return {**params, "policy": theta}
+        return {**params, "policy": theta}, info
 
     def step(key, state):
         """One meta-training step."""
@@ -303,18 +303,19 @@ def rl2(
         )
         batch = prepare(params, trajectories)
         weight = entropy_coeff(state.step) if callable(entropy_coeff) else entropy_coeff
+        accepted, step_norm = jnp.asarray(True), ()
         if isinstance(outer_optimizer, TrustRegion):
-            params = natural_step(params, batch, weight, outer_optimizer)
+            params, moved = natural_step(params, batch, weight, outer_optimizer)
+            accepted, step_norm = moved.accepted, moved.step_norm
 
         def update(carry, index):
             params, optimizer_state = carry
             minibatch = jax.tree.map(lambda x: x[index], batch)
-            gradient, terms = jax.grad(loss, has_aux=True)(params, minibatch, weight)
-            updates, optimizer_state = optimizer.update(
-                gradient, optimizer_state, params
+            (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(
+                params, minibatch, weight
             )
-            params = optax.apply_updates(params, updates)
-            return (params, optimizer_state), (optax.tree.norm(gradient), terms)
+            carry = updates.descend(optimizer, optimizer_state, params, gradient, value)
+            return carry, (optax.tree.norm(gradient), terms)
 
         order = jax.vmap(partial(jax.random.permutation, x=num_tasks))(
             jax.random.split(key_shuffle, num_epochs)
@@ -330,9 +331,10 @@ def rl2(
             optimizer_state,
             state.step + 1,
         )
-        finite = jnp.all(jnp.isfinite(gradient_norms))
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        new_state, skipped = updates.keep_finite(
+            new_state,
+            state,
+            (batch.steps.reward, batch.advantage, gradient_norms, step_norm),
         )
         episode_returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         last = jax.tree.map(lambda x: jnp.mean(x[-num_minibatches:]), terms)
@@ -345,7 +347,8 @@ def rl2(
             last.kl,
             last.clip_fraction,
             1.0 - terms.unexplained[0],
-            ~finite,
+            accepted & ~skipped,
+            skipped,
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)

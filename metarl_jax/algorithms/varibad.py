@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import returns, rollout, surrogates, trials
+from metarl_jax import returns, rollout, surrogates, trials, updates
 from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.belief import belief_policy, join_belief
@@ -292,7 +292,7 @@ def varibad(
         entropy = mean(distribution.entropy())
         # Relative to the returns' variance, as the advantages are to their own.
         error = mean((value - batch.target) ** 2)
-        unexplained = error / (jnp.var(batch.target, where=steps.mask) + 1e-8)
+        unexplained = error / (returns.variance(batch.target, steps.mask) + 1e-8)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         loss = value_coeff * unexplained - gain - entropy_coeff * entropy
         return loss, PolicyTerms(
@@ -326,12 +326,13 @@ def varibad(
             key, index = inputs
             minibatch = jax.tree.map(lambda x: x[index], batch)
             part = {name: params[name] for name in learned}
-            gradient, terms = jax.grad(
+            (value, terms), gradient = jax.value_and_grad(
                 lambda part: loss({**params, **part}, key, minibatch), has_aux=True
             )(part)
-            updates, optimizer_state = optimizer.update(gradient, optimizer_state, part)
-            moved: Any = optax.apply_updates(part, updates)
-            params = {**params, **moved}
+            part, optimizer_state = updates.descend(
+                optimizer, optimizer_state, part, gradient, value
+            )
+            params = {**params, **part}
             return (params, optimizer_state), (optax.tree.norm(gradient), terms)
 
         key_order, key_updates = jax.random.split(key)
@@ -391,9 +392,10 @@ def varibad(
             policy_optimizer_state,
             belief_optimizer_state,
         )
-        finite = jnp.all(jnp.isfinite(jnp.append(policy_norms, belief_norms)))
-        new_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), new_state, state
+        new_state, skipped = updates.keep_finite(
+            new_state,
+            state,
+            (batch.steps.reward, batch.advantage, policy_norms, belief_norms),
         )
         episode_returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         last = jax.tree.map(lambda x: jnp.mean(x[-num_minibatches:]), policy_terms)
@@ -409,7 +411,7 @@ def varibad(
             1.0 - policy_terms.unexplained[0],
             log_likelihood[0],
             information[0],
-            ~finite,
+            skipped,
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)

@@ -1,0 +1,75 @@
+"""One update of what is learned: taken by optax, and left out unless it is finite."""
+
+from functools import reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax.types import Params, State
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    optimizer_state: Any,
+    params: Params,
+    gradient: Params,
+    loss: jax.Array,
+) -> tuple[Params, Any]:
+    """Takes one step of an optax optimiser.
+
+    Args:
+      optimizer: any optax transformation.
+      optimizer_state: its state.
+      params: θ.
+      gradient: of the loss at θ.
+      loss: `[]`, told as `value` to optimisers that want it, such as
+        `optax.contrib.reduce_on_plateau`.
+
+    Returns:
+      The new parameters and the optimiser's new state.
+    """
+    updates, optimizer_state = optax.with_extra_args_support(optimizer).update(
+        gradient, optimizer_state, params, value=loss
+    )
+    return optax.apply_updates(params, updates), optimizer_state
+
+
+def keep_finite(new: State, old: State, seen: Any) -> tuple[State, jax.Array]:
+    """Takes an update if everything on its way was finite, and leaves it out otherwise.
+
+    Looked at is what the update was made from and what it made, the optimiser's state
+    included: a step of infinite size leaves the gradient finite, and an overflowing
+    moment divides all later steps to zero. Only what has ceased to be finite counts:
+    some optimisers begin with the infinite loss they have yet to fall below.
+
+    Args:
+      new: what the update made, a pytree.
+      old: what there was before, of the same structure.
+      seen: what it was made from, of which everything must be finite: rewards,
+        advantages, the gradient's norm.
+
+    Returns:
+      The new or the old state, whole, and whether the update was skipped, `[]` bool.
+    """
+    kept = jax.tree.map(lambda new, old: _finite(new) | ~_finite(old), new, old)
+    finite = all_finite(seen) & _all(kept)
+    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+    return state, ~finite
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Tells whether every number in a pytree is finite, `[]` bool."""
+    return _all(jax.tree.map(_finite, tree))
+
+
+def _finite(x: jax.Array) -> jax.Array:
+    if jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return jnp.isfinite(x)
+    return jnp.ones((), bool)  # an integer, a boolean or a key
+
+
+def _all(tree: Any) -> jax.Array:
+    leaves = [jnp.all(x) for x in jax.tree.leaves(tree)]
+    return reduce(jnp.logical_and, leaves, jnp.ones((), bool))
