@@ -447,7 +447,14 @@ def pearl(
         returns = jnp.mean(rollout.episode_returns(trajectories), axis=0)
         return (
             pack(state.agent.memory, learned, state.tasks, replay, recent),
-            PEARLInfo(returns[0], returns[-1], returns, *terms, num_dropped, skipped),
+            PEARLInfo(
+                returns[0],
+                returns[-1],
+                returns,
+                *terms,
+                num_dropped=num_dropped,
+                skipped=skipped,
+            ),
         )
 
     return MetaAlgorithm(init, step, adapt, policy)
