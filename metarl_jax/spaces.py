@@ -37,12 +37,12 @@ def is_box(space: Any) -> bool:
 def given(space: Any, action: Any) -> Any:
     """Makes what a policy drew an action of the environment's.
 
-    For a `Discrete` space the number counted from 0 becomes one counted from the
-    space's `start`. For a `Box` the numbers are clipped to [low, high], rounded first
-    where it holds integers, and of its type; a side without a bound stays without one.
+    It is of the space's type. For a `Discrete` space the number counted from 0 becomes
+    one counted from the space's `start`. For a `Box` the numbers are clipped to [low,
+    high], rounded first where it holds integers; a side without a bound stays without.
     The bounds are those that the type can hold, rounded inwards. NaN stays NaN; where
     the space holds integers it becomes the lowest, and whoever asks has to look for NaN
-    beforehand (`metarl_jax.rollout` makes the reward NaN).
+    beforehand: `TaskDistribution.step` makes the reward NaN.
 
     Args:
       space: the action space; its bounds may be traced.
@@ -51,13 +51,13 @@ def given(space: Any, action: Any) -> Any:
     Returns:
       The action that the environment is given; of other spaces the very one.
     """
-    start = getattr(space, "start", 0)
-    if isinstance(space, _DISCRETE):
-        return action + start if start else action
-    if not is_box(space):
+    if not isinstance(space, _DISCRETE + _BOX):
         return action
     dtype = jax.dtypes.canonicalize_dtype(space.dtype)
     action = jnp.asarray(action)
+    if isinstance(space, _DISCRETE):
+        start = getattr(space, "start", 0)
+        return action.astype(dtype) + int(start)
     if jnp.issubdtype(dtype, jnp.floating):
         action = action.astype(dtype)
         return jnp.clip(action, *_bounds(space, dtype))
@@ -110,7 +110,8 @@ def draw(key: jax.Array, space: Any) -> Any:
     """
     n = num_choices(space)
     if n is not None:
-        return jax.random.randint(key, (), 0, n)
+        dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+        return jax.random.randint(key, (), 0, n, dtype)
     if not is_box(space):
         raise ValueError(f"actions must be of a Discrete or a Box space; got {space!r}")
     dtype = jax.dtypes.canonicalize_dtype(space.dtype)
@@ -142,7 +143,7 @@ def encoder(space: Any, name: str = "the observation") -> Callable[[Any], jax.Ar
     - A `Box` of floats stays as it is; one of `uint8` from 0 to 255, an image, is
       divided by 255; any other becomes floats.
     - `Discrete` becomes one-hot `[n]`, `MultiDiscrete` the one-hots of its parts side
-      by side, `MultiBinary` zeros and ones.
+      by side, `MultiBinary` zeros and ones. A choice out of its range becomes NaN.
     - The parts of a `Dict`, in the order of its sorted keys, and those of a `Tuple` are
       encoded, flattened and put side by side.
 
@@ -181,14 +182,17 @@ def _encoding(space: Any, name: str) -> tuple[Callable[[jax.Array], jax.Array], 
     """Returns how an array of a space becomes floats, and which numbers it holds."""
     if isinstance(space, _DISCRETE):
         n, start = int(space.n), int(getattr(space, "start", 0))
-        return lambda x: jax.nn.one_hot(x - start, n, dtype=jnp.float32), "integers"
+        return lambda x: _one_hot(x - start, n), "integers"
     if isinstance(space, gymnasium_spaces.MultiDiscrete):
-        sizes = np.ravel(space.nvec)
-        # Of each entry the part that it is of, and the number that it stands for.
-        part = np.repeat(np.arange(sizes.size), sizes)
-        number = np.arange(part.size) - (np.cumsum(sizes) - sizes)[part]
-        number += np.ravel(space.start)[part]
-        return lambda x: (jnp.ravel(x)[part] == number).astype(jnp.float32), "integers"
+        sizes, starts = np.ravel(space.nvec), np.ravel(space.start)
+
+        def side_by_side(x):
+            choices = zip(jnp.ravel(x), starts, sizes, strict=True)
+            return jnp.concatenate(
+                [_one_hot(c - int(s), int(n)) for c, s, n in choices]
+            )
+
+        return side_by_side, "integers"
     if isinstance(space, gymnasium_spaces.MultiBinary):
         return lambda x: x.astype(jnp.float32), "integers"
     if not is_box(space):
@@ -202,6 +206,12 @@ def _encoding(space: Any, name: str) -> tuple[Callable[[jax.Array], jax.Array], 
         lambda x: x if _is_of(x.dtype, "floats") else x.astype(jnp.float32),
         "numbers",
     )
+
+
+def _one_hot(choice: jax.Array, n: int) -> jax.Array:
+    """Returns `[n]`; NaN where there is no such choice, which zeros would hide."""
+    known = (choice >= 0) & (choice < n)
+    return jnp.where(known, jax.nn.one_hot(choice, n, dtype=jnp.float32), jnp.nan)
 
 
 def _is_of(dtype: Any, numbers: str) -> bool:

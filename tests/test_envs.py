@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments.classic_control import CartPole
-from gymnax.environments.misc import PointRobot
+from gymnax.environments.misc import FrozenLake, PointRobot
 from gymnax.environments.spaces import Discrete
 
 from metarl_jax import rollout
@@ -229,6 +229,9 @@ def test_a_shown_task_follows_an_observation_that_is_otherwise_the_same():
 
     only_x = task_conditioned(tasks, lambda task: task.goal[:1])
     assert only_x.env.reset_env(key, task)[0].shape == (3,)
+    lake = gymnax_family(FrozenLake(), constant(FrozenLake()))
+    with pytest.raises(ValueError, match="more than its time limit"):
+        task_conditioned(lake)
     with pytest.raises(ValueError, match="features must make a vector"):
         task_conditioned(tasks, lambda task: task.goal[0])
 

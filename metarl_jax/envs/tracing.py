@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters import partial_eval
@@ -22,13 +21,13 @@ def depends(jaxpr: Jaxpr, output: int, argument: int) -> bool:
     return partial_eval.dce_jaxpr(jaxpr, wanted)[1][argument]
 
 
-def written_numbers(jaxpr: ClosedJaxpr | Jaxpr) -> list[np.ndarray]:
+def written_numbers(jaxpr: ClosedJaxpr | Jaxpr) -> list[Any]:
     """Lists the numbers that stand in a traced function itself, in their order."""
     numbers = list(jaxpr.consts) if isinstance(jaxpr, ClosedJaxpr) else []
     equations, outputs = _open(jaxpr).eqns, _open(jaxpr).outvars
     variables = [x for one in equations for x in one.invars]
     numbers += [x.val for x in (*variables, *outputs) if isinstance(x, Literal)]
-    known = [np.asarray(x) for x in numbers if _is_number(x)]
+    known = [x for x in numbers if _is_number(x)]
     inner = [written_numbers(called) for one in equations for called in _called(one)]
     return sum(inner, known)
 
