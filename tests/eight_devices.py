@@ -22,7 +22,9 @@ import metarl_jax
 from metarl_jax.batching import map_seeds, map_tasks, mean_over_tasks
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policies.recurrent import GRU
 from metarl_jax.trust_region import TrustRegion
 
 NUM_DEVICES, NUM_TASKS = 8, 16
@@ -35,6 +37,7 @@ BANDITS = bernoulli_bandit(num_arms=2, horizon=4)
 PROBLEMS = {
     "dpt": (BANDITS, mlp_policy(BANDITS, hidden_sizes=(8,))),
     "pearl": (TASKS, mlp_policy(TASKS, squashed=True, hidden_sizes=(8,))),
+    "rl2": (TASKS, memory_policy(TASKS, GRU(8))),
 }
 SETTINGS = {
     **dict.fromkeys(("anil", "cavia", "emaml", "meta_sgd", "promp", "es_maml"), ASCENT),

@@ -15,6 +15,7 @@ from metarl_jax import outer_loop
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.policy_gradient import Batch
@@ -55,6 +56,8 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
 
         tasks.env.step_env = step_env
         policy = mlp_policy(tasks, hidden_sizes=(3,))
+        if name == "rl2":
+            policy = memory_policy(tasks, GRU(3))
         built = algorithm(tasks, policy, num_tasks=2, num_episodes=3, **size(lr))
         old = built.init(jax.random.key(0))
         new, info = built.step(jax.random.key(2), old)
