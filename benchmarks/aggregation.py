@@ -28,9 +28,9 @@ from metarl_jax import aggregation, evaluation, rollout, surrogates
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments.options import group_size_for_device
 from metarl_jax.plotting import GREY, PALETTE, STYLE
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.settings import group_size_for_device
 from metarl_jax.types import Agent
 
 ROOT = Path(__file__).parent.parent

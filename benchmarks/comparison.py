@@ -17,16 +17,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import hardware, rounds, write
 
 from metarl_jax.evaluation import interquartile_mean, summarise
-from metarl_jax.experiments.point_nav import METHODS, MethodName
 from metarl_jax.plotting import PALETTE, STYLE
 
 ROOT = Path(__file__).parent.parent
@@ -91,20 +89,20 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
         config = json.loads((run_dir / "config.json").read_text())
     metrics = [json.loads(line) for line in lines]
     settings = config["options"]
-    rounds = METHODS[method].rounds  # type: ignore
+    num_rounds = rounds(method)
     steps = settings["num_tasks"] * settings["num_episodes"] * settings["horizon"]
     after = np.array([row["seeds"]["return_after"] for row in metrics], float)  # [n, S]
-    width = max(1, round(SMOOTHED_ROUNDS / rounds))
+    width = max(1, round(SMOOTHED_ROUNDS / num_rounds))
     kernel = np.ones(width) / width
     smoothed = np.stack([np.convolve(x, kernel, "valid") for x in after.T], axis=-1)
     # A few dozen points are all that can be seen of a curve.
     kept = np.unique(np.linspace(0, len(smoothed) - 1, 40).round().astype(int))
     return {
         "options": settings,
-        "environment_steps": rounds * steps * len(metrics),
+        "environment_steps": num_rounds * steps * len(metrics),
         "curve": {
             "environment_steps": [
-                int((i + width) * rounds * steps) for i in kept.tolist()
+                int((i + width) * num_rounds * steps) for i in kept.tolist()
             ],
             "return_after": np.round(smoothed[kept], 3).tolist(),
         },
@@ -242,18 +240,17 @@ def table(records: dict[str, dict], seconds: dict[str, float]) -> str:
 
 
 def main() -> None:
+    methods = [name for names in GROUPS.values() for name in names]
     parser = argparse.ArgumentParser(description="Compares every method.")
     parser.add_argument("--num-seeds", type=int, default=5)
-    parser.add_argument(
-        "--methods", nargs="+", default=list(get_args(MethodName)), metavar="METHOD"
-    )
+    parser.add_argument("--methods", nargs="+", default=list(methods), metavar="METHOD")
     parser.add_argument("--output", type=Path, default=RECORD)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--again", action="store_true", help="run what is recorded too")
     args, options = parser.parse_known_args()
-    unknown = [name for name in args.methods if name not in METHODS]
+    unknown = [name for name in args.methods if name not in methods]
     if unknown:
-        parser.error(f"unknown method {unknown[0]}; there are {', '.join(METHODS)}")
+        parser.error(f"unknown method {unknown[0]}; there are {', '.join(methods)}")
 
     # Another record has a figure of its own, and leaves that of the comparison alone.
     beside = FIGURE if args.output == RECORD else args.output.with_suffix(".png")
@@ -262,21 +259,21 @@ def main() -> None:
     key = {"num_seeds": args.num_seeds, "options": options}
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
     same = {name: recorded.get(name) for name in key} == key and not args.again
-    methods = recorded["methods"] if same else {}
+    records = recorded["methods"] if same else {}
     for method in args.methods:
-        if method not in methods:
-            methods[method] = run(method, args.num_seeds, options)
-            write(args.output, {**key, "methods": methods})
-        curve = ", ".join(f"{x:.2f}" for x in methods[method]["return_mean"])
+        if method not in records:
+            records[method] = run(method, args.num_seeds, options)
+            write(args.output, {**key, "methods": records})
+        curve = ", ".join(f"{x:.2f}" for x in records[method]["return_mean"])
         print(
-            f"{method}: {curve}; {methods[method]['training_seconds']:.0f} s for "
+            f"{method}: {curve}; {records[method]['training_seconds']:.0f} s for "
             f"{args.num_seeds} seeds",
             flush=True,
         )
-    seconds = training_seconds(methods)
+    seconds = training_seconds(records)
     with rc_context(STYLE):
-        FigureCanvasAgg(draw(methods, seconds)).print_png(figure)
-    print(table(methods, seconds))
+        FigureCanvasAgg(draw(records, seconds)).print_png(figure)
+    print(table(records, seconds))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/hotspots.py
 
-For methods of the experiment `point-nav`, and for other experiments by their own names
+For methods in the world `point-nav`, and for other experiments by their own names
 (bandits are pulled a hundred times):
 the shares of the step's operations by function, by line and by primitive; what XLA
 counts of the step, loop bodies once; and how much of the machine's limits, measured in
@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from measuring import add_record_options, finish, limits, matmul_flops, seconds
+from measuring import (
+    add_record_options,
+    finish,
+    gradient_methods,
+    limits,
+    matmul_flops,
+    seconds,
+)
 from profiling import compile_with_names, hotspots, shares
 
-from metarl_jax.experiments import load_experiment
-from metarl_jax.experiments.point_nav import METHODS
+from metarl_jax.choice import Choice
 
 OUTPUT = Path(__file__).parent / "results" / "hotspots.json"
 NAMES = ("maml", "promp", "bandit-rl2", "grid-rl2")
@@ -28,10 +34,9 @@ FIELDS = ("function", "line", "primitive")
 
 def measure(name: str, options: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Profiles the step of one experiment."""
-    factory = load_experiment("point-nav" if name in METHODS else name)
+    method = name in gradient_methods()
+    factory = Choice("point-nav", name).load() if method else Choice(name).load()
     options = {**OPTIONS.get(name, {}), **options}
-    if name in METHODS:
-        options["method"] = name
     algorithm = factory(**options).algorithm
     key = jax.random.key(0)
     state = jax.jit(algorithm.init)(key)

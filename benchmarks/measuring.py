@@ -16,7 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax import catalogue
 from metarl_jax.runs.machine import versions
+
+
+def gradient_methods() -> list[str]:
+    """Returns the names of the methods that adapt by gradients."""
+    names = catalogue.entries("methods")
+    kinds = {name: catalogue.load(name, "methods").kind for name in names}
+    return [name for name, kind in kinds.items() if kind == "gradient"]
+
+
+def rounds(method: str) -> int:
+    """Returns how often a method's meta-training step acts in every task."""
+    others = {"reptile": 6, "es-maml": 4, "pretraining": 1, "task-shown": 1}
+    return others.get(method, 2)
 
 
 def seconds(function: Callable, *args, repeats: int = 20) -> dict[str, float]:

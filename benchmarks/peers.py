@@ -39,8 +39,8 @@ from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.batching import map_tasks
 from metarl_jax.envs.classic_control import cartpole
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments.options import group_size_for_device
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.settings import group_size_for_device
 
 OUTPUT = Path(__file__).parent / "results" / "peers.json"
 LEVEL, WINDOW = 450.0, 100  # return, and the episodes over which it is averaged

@@ -42,8 +42,8 @@ from metarl_jax import inner_loop, policy_gradient, rollout, surrogates
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
-from metarl_jax.experiments.options import group_size_for_device, outer_optimizer_named
 from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.settings import OuterUpdate, group_size_for_device
 from metarl_jax.types import Agent
 
 OUTPUT = Path(__file__).parent / "results" / "scaling.json"
@@ -81,7 +81,7 @@ def maml_step(
         num_tasks=num_tasks,
         num_episodes=num_episodes,
         inner_surrogate=surrogates.likelihood_ratio,
-        outer_optimizer=outer_optimizer_named(outer, max_kl=0.01, outer_lr=1e-3),
+        outer_optimizer=OuterUpdate(outer).make(),
         task_group_size=group_size_for_device(task_group_size, num_tasks),
         **settings,
     )

@@ -35,14 +35,14 @@ from metarl_jax import surrogates
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.batching import map_seeds
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments.options import (
-    OuterOptimizerName,
-    group_size_for_device,
-    outer_optimizer_named,
-)
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.runs.devices import Placement, moved, place
 from metarl_jax.runs.experiment import seed_keys
+from metarl_jax.settings import (
+    OuterOptimizerName,
+    OuterUpdate,
+    group_size_for_device,
+)
 from metarl_jax.types import MetaAlgorithm
 
 OUTPUT = Path(__file__).parent / "results" / "seeds.json"
@@ -83,9 +83,7 @@ def algorithm(size: Size, inner_lr: jax.Array) -> MetaAlgorithm:
         num_episodes=size.num_episodes,
         inner_optimizer=optax.sgd(inner_lr),
         inner_surrogate=surrogates.likelihood_ratio,
-        outer_optimizer=outer_optimizer_named(
-            size.outer_optimizer, max_kl=0.01, outer_lr=1e-3
-        ),
+        outer_optimizer=OuterUpdate(size.outer_optimizer).make(),
         task_group_size=group_size_for_device(None, size.num_tasks),
     )
 

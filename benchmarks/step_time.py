@@ -25,16 +25,17 @@ from measuring import (
     add_record_options,
     compiled,
     finish,
+    gradient_methods,
     matmul_flops,
     matmul_flops_per_second,
     peak_memory_mib,
+    rounds,
     seconds,
 )
 
 from metarl_jax import rollout
+from metarl_jax.choice import Choice
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments import load_experiment
-from metarl_jax.experiments.point_nav import METHODS, point_nav
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 
@@ -43,7 +44,7 @@ NUM_TASKS, NUM_EPISODES = 20, 20
 OTHERS: dict[str, tuple[str, dict[str, Any], int]] = {
     "rl2/bandit": ("bandit-rl2", {"horizon": 100}, 512 * 100),
     "rl2/grid": ("grid-rl2", {}, 128 * 4 * 15),
-    "rl2/grid, hypernetwork": ("grid-rl2", {"hypernetwork": True}, 128 * 4 * 15),
+    "rl2/grid, hypernetwork": ("grid-rl2", {}, 128 * 4 * 15),
     "varibad": ("grid-varibad", {}, 128 * 4 * 15),
     "pearl": ("half-circle-pearl", {}, 16 * 6 * 20),
     "dpt": ("bandit-dpt", {}, 64 * 100),
@@ -65,18 +66,16 @@ def built(what: str, width: int, activation: Any) -> tuple[MetaAlgorithm, int]:
     """Returns an algorithm and the environment steps of its meta-training step."""
     if what in OTHERS:
         name, options, env_steps = OTHERS[what]
-        return load_experiment(name)(**options).algorithm, env_steps
+        policy = "hypernetwork" if "hypernetwork" in what else None
+        return Choice(name, policy=policy).load()(**options).algorithm, env_steps
     method, _, outer = what.partition("/")
-    experiment = point_nav(
-        method=method,  # type: ignore
-        num_tasks=NUM_TASKS,
-        num_episodes=NUM_EPISODES,
-        outer_optimizer="adam" if outer == "adam" else "trust-region",
+    update = {"outer_optimizer": "adam"} if outer == "adam" else {}
+    experiment = Choice("point-nav", method).load()(
+        **update,
         hidden_sizes=(width, width),
         activation=activation,
     )
-    rounds = METHODS[method].rounds  # type: ignore
-    steps = rounds * NUM_TASKS * NUM_EPISODES * experiment.tasks.horizon
+    steps = rounds(method) * NUM_TASKS * NUM_EPISODES * experiment.tasks.horizon
     return experiment.algorithm, steps
 
 
@@ -208,7 +207,7 @@ def main() -> None:
         return json.loads(output.stdout.splitlines()[-1])
 
     configurations = [(f"maml/{outer}", w) for outer in OUTER for w in args.widths]
-    others = [*(name for name in METHODS if name != "maml"), *OTHERS]
+    others = [*(name for name in gradient_methods() if name != "maml"), *OTHERS]
     configurations += [(name, args.widths[0]) for name in others]
     if args.quick:
         configurations, args.widths = configurations[-1:], args.widths[:1]

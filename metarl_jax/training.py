@@ -71,6 +71,7 @@ def train(
     experiment: Experiment,
     *,
     name: str,
+    chosen: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     num_seeds: int = 1,
@@ -92,7 +93,9 @@ def train(
     Args:
       experiment: what to train, for `experiment.num_steps` steps in all.
       name: what the experiment is called in the records.
-      options: what the experiment was built with, for the records.
+      chosen: what it is made of by names (`metarl_jax.choice`), for the records, so
+        that the command line can build it again.
+      options: what the experiment was built with, likewise.
       seed: the first random seed.
       num_seeds: S, seeds trained together in one program: seed, …, seed + S - 1.
       seed_group_size: seeds under one `vmap`, one group after the other within a step;
@@ -127,6 +130,7 @@ def train(
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
+        "chosen": dict(chosen or {"name": name}),
         "options": dict(options or {}),
         "seed": seed,
         "num_seeds": num_seeds,

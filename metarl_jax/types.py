@@ -78,6 +78,8 @@ class TaskDistribution(NamedTuple):
         when it sees an observation, one of several where they are as good; None where
         the family does not say.
       encode: `(obs) -> obs`, what a policy sees of an observation of the environment's.
+      revealed_reward: `(task, trajectory) -> [T]`, the reward that held-out tasks have,
+        of a trajectory of a meta-training task; None where rewards are the same.
     """
 
     env: Environment
@@ -87,6 +89,7 @@ class TaskDistribution(NamedTuple):
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] = {}
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None
     encode: Callable[[Observation], Observation] = lambda obs: obs
+    revealed_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
 
     def reset(self, key: Key, task: Task) -> tuple[Observation, State]:
         """Begins an episode: what a policy sees, and the environment's state."""

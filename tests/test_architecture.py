@@ -38,17 +38,20 @@ LAYERS = [
     {"algorithms"},
     {"evaluation"},
     {"sample_efficiency"},
-    {"runs"},
-    {"training", "plotting"},
+    {"catalogue", "options"},
+    {"settings", "runs"},
+    {"recipe"},
+    {"worlds", "methods"},
     {"experiments"},
+    {"choice", "training", "plotting"},
     {"reproduction", "sweeps"},
     {"cli"},
 ]
 WITHIN = {
-    *("policies", "envs", "strategies", "runs", "training", "experiments"),
-    *("reproduction", "sweeps", "cli"),
+    *("policies", "envs", "strategies", "runs", "training"),
+    *("worlds", "experiments", "reproduction", "sweeps", "cli"),
 }
-IMPURE = {"runs", "training", "plotting", "experiments"}
+IMPURE = {"catalogue", "choice", "runs", "training", "plotting"}
 IMPURE |= {"reproduction", "sweeps", "cli"}
 
 
@@ -123,15 +126,13 @@ def test_an_algorithm_s_options_are_keywords_with_defaults(path):
     assert all(p.default is not p.empty for p in keywords)
 
 
-def test_starting_loads_nothing_to_draw_with_until_it_is_used():
+def test_the_package_leaves_other_people_s_imports_alone():
     code = """if True:
         import sys
-        import metarl_jax, gymnax
-        assert not {"pandas", "scipy.stats", "matplotlib.figure"} & set(sys.modules)
-        import seaborn
-        import matplotlib.pyplot as plt
-        assert plt.__loader__ is plt.__spec__.loader
-        assert len(seaborn.color_palette()) == 10
-        assert plt.figure().axes == []
+        before = list(sys.meta_path), list(sys.path_hooks), set(sys.modules)
+        import metarl_jax
+        assert (sys.meta_path, sys.path_hooks) == (before[0], before[1])
+        new = {name.partition(".")[0] for name in set(sys.modules) - before[2]}
+        assert new <= {"metarl_jax", *sys.stdlib_module_names}, new
     """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

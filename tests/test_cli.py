@@ -1,6 +1,5 @@
 """The command line, from a stranger's first mistake to a finished run."""
 
-import inspect
 import json
 import os
 import signal
@@ -14,7 +13,9 @@ import numpy as np
 import pytest
 from microscopic import microscopic
 
-from metarl_jax import cli, experiments
+from metarl_jax import catalogue, cli
+from metarl_jax.choice import Choice
+from metarl_jax.cli import screen, train
 
 SMALL = [
     *("--num-tasks", "2", "--num-episodes", "2", "--horizon", "3"),
@@ -40,7 +41,7 @@ def tiny(monkeypatch):
         """
         return microscopic(num_steps=num_steps, work=work, skip=skip)
 
-    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    monkeypatch.setattr(Choice, "load", lambda choice: experiment)
 
 
 def fails(capsys, args, status=2):
@@ -68,15 +69,17 @@ def test_what_needs_no_jax_does_not_import_it():
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    for name in experiments.experiment_summaries():
-        assert result.stdout.count(f"  {name} ") >= 3
+    for shelf in catalogue.SHELVES:
+        for name in catalogue.entries(shelf):
+            assert result.stdout.count(f"  {name} ") >= 4
 
 
 def test_a_mesh_divides_the_cpu_before_jax_looks_for_devices():
     code = (
-        "from metarl_jax import cli, experiments\n"
-        "mesh = cli._take_devices(ARGUMENTS, CONFIG, prog='')\n"
-        "experiments.load_experiment('bandit-maml')\n"
+        "from metarl_jax.choice import Choice\n"
+        "from metarl_jax.cli.train import take_devices\n"
+        "mesh = take_devices(ARGUMENTS, CONFIG, prog='')\n"
+        "Choice('bandit-maml').load()\n"
         "import jax; print(mesh, jax.device_count())"
     )
     for arguments, config, answer in [
@@ -95,25 +98,11 @@ def test_a_mesh_divides_the_cpu_before_jax_looks_for_devices():
         assert result.stdout.split("\n")[0] == answer, result.stderr
 
 
-def test_every_experiment_documents_each_of_its_options():
-    for name, summary in experiments.experiment_summaries().items():
-        assert summary.endswith(".")
-        function = experiments.load_experiment(name)
-        parameters = inspect.signature(function).parameters
-        helps = cli._argument_helps(function.__doc__)
-        assert {p for p in parameters if helps.get(p)} == set(parameters)
-        assert {"num_tasks", "num_steps"} <= set(parameters)
-        assert ("horizon" in parameters) != ("family" in parameters)
-        # What adapts by its memory has no inner step.
-        memory = ("rl2", "pearl", "varibad", "dpt")
-        assert ("inner_lr" in parameters) != name.endswith(memory)
-
-
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["trian"], ["'trian'", "train", "evaluate", "plot", "list"]),
-        (["train"], ["needs an experiment", "point-nav-maml"]),
+        (["train"], ["needs the name", "metarl-jax list"]),
         (["train", "point-nav-mamal"], ["'point-nav-mamal'", "point-nav-maml?"]),
         (["train", "point-nav-maml", "--num-taks", "3"], ["--num-taks", "--num-tasks"]),
         (["train", "point-nav-maml", "3"], ["unknown argument '3'"]),
@@ -248,7 +237,7 @@ def test_train_evaluate_plot_and_resume(tmp_path, monkeypatch, capsys):
     assert "95 % interval over seeds" in output
     not_finite = {**again, "num_not_finite": [0, 2], "num_seeds": 1}
     del not_finite["interval"]  # as older records
-    output = cli._evaluation_table(not_finite)
+    output = screen.evaluation_table(not_finite)
     assert "95 % bootstrap interval over tasks" in output
     (line,) = (x for x in output.splitlines() if "not finite" in x)
     assert line.split()[-2:] == ["0", "2"]
@@ -306,7 +295,7 @@ def test_a_stopped_run_ends_well_and_is_resumed_by_its_directory(
         assert (experiment.num_steps, str(run_dir)) == (done + 2, "a run")
         return 0
 
-    monkeypatch.setattr(cli, "_evaluate_and_draw", no_evaluation)
+    monkeypatch.setattr(train, "evaluate_and_draw", no_evaluation)
     args = ["--resume", "a run", "--num-steps", str(done + 2)]
     assert cli.main(["train", *args]) == 0
     assert f"continues after step {done}" in capsys.readouterr().out

@@ -16,11 +16,11 @@ from scipy import integrate, special, stats
 
 from metarl_jax import rollout
 from metarl_jax.algorithms.dpt import SkewedBehaviour, dpt
+from metarl_jax.choice import Choice
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs import bandit
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.experiments.bandit_dpt import bandit_dpt
 from metarl_jax.policies.mlp import mlp_policy
 
 KEY = jax.random.key(5)
@@ -248,11 +248,10 @@ def test_the_optimal_arm_is_named(family):
         assert task.mean[arm] * tasks.horizon == pytest.approx(best)
 
 
-@pytest.mark.parametrize(
-    "options", [{"core": "transformer"}, {"core": "gru", "reward": "bernoulli"}]
-)
-def test_the_experiment_can_be_trained(options):
-    algorithm = bandit_dpt(**options, size=8, num_tasks=8, horizon=4).algorithm
+@pytest.mark.parametrize(("world", "core"), [("gaussian-", "transformer"), ("", "gru")])
+def test_bandits_of_both_kinds_can_be_trained_on(world, core):
+    build = Choice(f"{world}bandit", "dpt").load()
+    algorithm = build(core=core, size=8, num_tasks=8, horizon=4).algorithm
     state = jax.eval_shape(algorithm.init, KEY)
     assert jax.eval_shape(algorithm.step, KEY, state)[0] == state
 

@@ -1,5 +1,6 @@
 """RL² against a plain loop, on trials whose episodes end early."""
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -329,7 +330,8 @@ def test_every_core_can_be_trained(core):
 
 @pytest.mark.parametrize("name", ["bias-hyperinit", "kaiming", "normc", "hyperfan-in"])
 def test_every_hypernetwork_can_be_trained(name):
-    experiment = grid_rl2(hypernetwork=True, initialisation=name, size=8, num_tasks=4)
+    recipe = dataclasses.replace(grid_rl2, policy="hypernetwork")
+    experiment = recipe(initialisation=name, size=8, num_tasks=4)
     params = check_shapes(experiment).agent.params["params"]
     # For each of 5 actions and the value: a number for each of 25 cells, and a bias.
     assert params["head"]["generator"].kernel.shape == (8, 26 * 6)

@@ -12,6 +12,7 @@ from microscopic import microscopic
 from test_cli import fails
 
 from metarl_jax import cli
+from metarl_jax.choice import Choice
 from metarl_jax.runs import files
 from metarl_jax.runs.evaluation import _rows
 from metarl_jax.sweeps import figure, ray_tune, sweep, table
@@ -187,9 +188,9 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_that_gives_up_says_why_and_does_not_raise(tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_tune, "load_experiment", lambda name: microscopic)
+    monkeypatch.setattr(Choice, "load", lambda choice: microscopic)
     settings = {"seed": 0, "num_seeds": 1, "checkpoint_every": 2, "max_skipped": 2}
-    run = ray_tune.Run("x=1", "microscopic", {"skip": (1, 2)}, settings)
+    run = ray_tune.Run("x=1", {"name": "bandit"}, {"skip": (1, 2)}, settings)
     config = {"run": run._asdict(), "directory": str(tmp_path)}
     error = ray_tune._run_in_worker(config)["error"]
     assert error.startswith("FloatingPointError: 2 updates in a row, up to step 3")
@@ -331,7 +332,7 @@ def test_a_run_that_is_not_a_number_is_not_the_best(tmp_path):
         sweep._row(tmp_path, {"x": 1}, experiment, None)
     (tmp_path / "sweep.json").write_text("[]")
     with pytest.raises(ValueError, match=r"sweep\.json is no record of a sweep"):
-        sweep._check_same_sweep(tmp_path, sweep.Plan("e", {}, {"x": [1]}))
+        sweep._check_same_sweep(tmp_path, sweep.Plan(Choice("bandit"), {}, {"x": [1]}))
 
 
 def test_a_worker_keeps_to_its_share(monkeypatch):

@@ -229,7 +229,8 @@ def sparse_point_navigation(
     spaced angles of [0, π] on the unit half-circle; the last `num_heldout_goals` of a
     fixed permutation are for meta-testing. As in the paper meta-training tasks have the
     dense reward -d and held-out ones the sparse reward: the kind is part of the task,
-    `task.dense`. An episode always lasts the whole horizon.
+    `task.dense`; the sparse one is the `revealed_reward`. An episode always lasts the
+    whole horizon.
 
     Who does not know the goal does best by -d in the middle of where it may be, and by
     the sparse reward where it most likely is. The shaped reward r - d / 10 keeps that
@@ -291,10 +292,15 @@ def sparse_point_navigation(
         del key
         return env.straight_return(task, horizon=horizon)
 
-    return gymnax_family(
+    def sparse_reward(task, trajectory):
+        distance = jnp.linalg.norm(trajectory.next_obs - task.goal, axis=-1)
+        return env.reward(distance, task.replace(dense=jnp.zeros((), bool)))
+
+    family = gymnax_family(
         env,
         sampler(train_angles, dense=train_reward != "sparse"),
         sample_heldout_params=sampler(heldout_angles, dense=False),
         horizon=horizon,
         oracles={"straight to goal": straight},
     )
+    return family._replace(revealed_reward=sparse_reward)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metarl_jax import training
-from metarl_jax.experiments import load_experiment
+from metarl_jax.choice import Choice
 from metarl_jax.reproduction.table import Measurement
 from metarl_jax.runs import files
 from metarl_jax.types import Agent, MetaAlgorithm
@@ -47,7 +47,7 @@ def learned(
     )
 
     def cell(directory):
-        build = load_experiment(name)
+        build = Choice(name).load()
         experiment = build(**options)
         # All of them, as `metarl-jax train` records and resumes them.
         defaults = inspect.signature(build).parameters.items()

@@ -5,18 +5,18 @@ held against is the exact Bayes optimum of each family.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
+from metarl_jax.choice import Choice
 from metarl_jax.envs.bandit import (
     bernoulli_bandit,
     correlated_bandit,
     informative_bandit,
 )
 from metarl_jax.envs.two_step import two_step
-from metarl_jax.experiments.wang_rl2 import family_named
 from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import (
     agent_returns,
@@ -99,18 +99,16 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
             Cell("Bayes-optimal learner", column, _once(run), optimum=optimum),
             Cell("Bayes optimum", column, partial(_exact, optimum)),
         ]
-    learners = {**{family: family for family in families}, INFORMATIVE: "informative"}
-    for column, family in {**learners, TWO_STEP: TWO_STEP}.items():
+    learners = {
+        **{family: ("wang-rl2", {"family": family}) for family in families},
+        INFORMATIVE: ("informative-rl2", {}),
+        TWO_STEP: ("two-step-rl2", {}),
+    }
+    for column, (name, options) in learners.items():
+        oracle = "known state" if column == TWO_STEP else "optimal arm"
         optimum = next(cell.optimum for cell in cells if cell.column == column)
-        cells.append(
-            Cell(
-                "RL²",
-                column,
-                _learned(jax.random.key(seed), family, num_instances),
-                optimum=optimum,
-                quick=False,
-            )
-        )
+        trained = _learned(jax.random.key(seed), name, options, oracle, num_instances)
+        cells.append(Cell("RL²", column, trained, optimum=optimum, quick=False))
     order = [*_ROWS, "RL²", "Bayes-optimal learner", "Bayes optimum"]
     cells.sort(key=lambda cell: order.index(cell.row))
     columns = [*families, INFORMATIVE, TWO_STEP]
@@ -150,22 +148,20 @@ def _measures(key, tasks, correlated, num_instances):
     return measures
 
 
-def _learned(key, family, num_instances):
+def _learned(key, name, options, oracle, num_instances):
     """Returns what trains RL² on a family and measures its regret."""
-    tasks, num_episodes = family_named(family)
-    oracle = "known state" if family == TWO_STEP else "optimal arm"
+    experiment = Choice(name).load()(**options)
 
     def regret(algorithm, agent):
         returns = agent_returns(
-            tasks, algorithm, num_episodes=num_episodes, oracle=oracle
+            experiment.tasks,
+            algorithm,
+            num_episodes=100 if name == "two-step-rl2" else 1,
+            oracle=oracle,
         )
         return returns(key, agent, num_instances)[:, 0]
 
-    options: dict[str, Any] = {"family": family}
-    if family == "informative":
-        # As many steps in a batch although a trial has five.
-        options["num_tasks"] = 2560
-    return learned("wang-rl2", options, regret, seeds=(0,))
+    return learned(name, options, regret, seeds=(0,))
 
 
 def _row(key, num_instances, returns, *settings):

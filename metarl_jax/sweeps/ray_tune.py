@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from metarl_jax import plotting, training
-from metarl_jax.experiments import load_experiment
+from metarl_jax.choice import Choice
 from metarl_jax.runs import evaluation, files
 from metarl_jax.runs.progress import announced
 from metarl_jax.validation import check_above_zero
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     """One training run of a sweep."""
 
     name: str
-    experiment: str
+    choice: dict[str, Any]
     options: dict[str, Any]  # all that the experiment takes
     training: dict[str, Any]  # what `train` takes beside
 
@@ -256,7 +256,8 @@ def _run_in_worker(config: dict[str, Any]) -> dict[str, Any]:
     run = Run(**config["run"])
     run_dir = Path(config["directory"]) / run.name
     try:
-        experiment = load_experiment(run.experiment)(**run.options)
+        choice = Choice(**run.choice)
+        experiment = choice.load()(**run.options)
         if (run_dir / files.CONFIG).exists():
             where: Any = {"resume": run_dir}
         else:
@@ -265,7 +266,8 @@ def _run_in_worker(config: dict[str, Any]) -> dict[str, Any]:
             where = {"output_dir": run_dir}
         training.train(
             experiment,
-            name=run.experiment,
+            name=choice.label,
+            chosen=choice.record(),
             options=run.options,
             quiet=True,
             **run.training,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl_jax import training
-from metarl_jax.experiments import load_experiment
+from metarl_jax.choice import Choice
 from metarl_jax.runs import drawable, files
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.sweeps.combinations import (
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     """What is swept.
 
     Attributes:
-      experiment: its name.
+      choice: what is trained.
       options: of the experiment, those that all runs share.
       vary: by option, the values or the range they are drawn from.
       num_samples: how many combinations are drawn; None for all there are.
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
       num_seeds: seeds of every run, trained together.
     """
 
-    experiment: str
+    choice: Choice
     options: dict[str, Any]
     vary: Varied
     num_samples: int | None = None
@@ -84,7 +84,7 @@ def sweep(
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
     }
-    load, experiments = load_experiment(plan.experiment), {}
+    load, experiments = plan.choice.load(), {}
     varied = combinations(plan.vary, num_samples=plan.num_samples, seed=plan.seed)
     for combination in varied:
         experiment = load(**plan.options, **combination)
@@ -116,7 +116,7 @@ def sweep(
         runs = [
             ray_tune.Run(
                 name_of(combination),
-                plan.experiment,
+                plan.choice._asdict(),
                 {**plan.options, **combination},
                 settings,
             )
@@ -145,7 +145,12 @@ def _described(plan: Plan) -> dict[str, Any]:
         option: str(values) if isinstance(values, Range) else values
         for option, values in plan.vary.items()
     }
-    return {**plan._asdict(), "vary": vary}
+    return {
+        "experiment": plan.choice.label,
+        "chosen": plan.choice.record(),
+        **{key: value for key, value in plan._asdict().items() if key != "choice"},
+        "vary": vary,
+    }
 
 
 def _check_same_sweep(output_dir: Path, plan: Plan) -> None:

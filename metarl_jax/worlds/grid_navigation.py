@@ -1,0 +1,105 @@
+"""A grid with a hidden goal (Zintgraf et al. 2020, arXiv 1910.08348)."""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from metarl_jax import rollout, trials
+from metarl_jax.envs import grid_navigation as family
+from metarl_jax.policies.decoders import RewardPerState
+from metarl_jax.recipe import World
+from metarl_jax.strategies.grid import PosteriorSamplingGrid
+from metarl_jax.types import TaskDistribution
+
+NUM_TRIALS_DRAWN = 2
+
+
+def tasks(
+    *,
+    horizon: int = 15,
+    grid_size: int = 5,
+    observation: Literal["one_hot", "coordinates"] = "one_hot",
+) -> TaskDistribution:
+    """Builds the grid.
+
+    Args:
+      horizon: time limit of an episode in steps.
+      grid_size: cells along a side.
+      observation: how the agent's cell is shown.
+    """
+    return family.grid_navigation(
+        horizon=horizon, size=grid_size, observation=observation
+    )
+
+
+def goal_beliefs(tasks: TaskDistribution, algorithm: Any, options: dict) -> Any:
+    """Makes what records trials with the learned belief and the exact posterior."""
+    size = options["grid_size"]
+    # The exact posterior is known of the grid of the paper alone.
+    if options.get("decoder") != "reward-per-state" or size != 5:
+        return None
+    decoder = RewardPerState(size**2, options["decoder_hidden_sizes"])
+
+    def one_trial(key, state):
+        key_task, key_act, key_latents = jax.random.split(key, 3)
+        policy, agent = algorithm.policy, state.agent
+        task = tasks.sample_heldout(key_task)
+        _, trajectories = rollout.collect(
+            key_act, tasks, policy, agent, task, num_episodes=options["num_episodes"]
+        )
+        steps = trials.stream(trajectories)
+        belief = policy.beliefs(agent.params, agent.memory, steps)
+        learned: Any = decoder.apply(
+            state.decoder, key_latents, belief, method="which_pays"
+        )
+        return {
+            "goal": task.goal,
+            "cell": _cells(steps, size),
+            "learned": learned.reshape(-1, size, size),
+            "exact": _posterior(steps),
+        }
+
+    def beliefs(key, state):
+        keys = jax.random.split(key, NUM_TRIALS_DRAWN)
+        recorded = jax.vmap(one_trial, (0, None))(keys, state)
+        return {**recorded, "horizon": tasks.horizon}
+
+    return beliefs
+
+
+def _cells(steps, size):
+    """Returns where the agent is before each step and after the last, `[L + 1, 2]`."""
+    obs = jnp.append(steps.obs, steps.next_obs[-1:], axis=0)
+    return jnp.stack(jnp.divmod(jnp.argmax(obs, axis=-1), size), axis=-1)
+
+
+def _posterior(steps):
+    """Returns the exact posterior over goals along a trial, `[L + 1, 5, 5]`."""
+    agent = PosteriorSamplingGrid()
+
+    def observe(memory, step):
+        memory = agent.observe(memory, step)
+        return memory, memory.possible
+
+    start = agent.initial_memory()
+    _, after = jax.lax.scan(observe, start, steps)
+    possible = jnp.append(start.possible[None], after, axis=0)
+    return possible / jnp.sum(possible, axis=(1, 2), keepdims=True)
+
+
+grid_navigation = World(
+    tasks,
+    defaults={
+        "gradient": {"inner_lr": 1.0, "num_episodes": 40},
+        "memory": {
+            "discount": 1.0,
+            "num_steps": 2000,
+            "num_eval_tasks": 1000,
+            "num_eval_episodes": 1,
+            "num_adaptation_steps": 3,
+        },
+        "varibad": {"decoder": "reward-per-state", "num_adaptation_steps": 5},
+    },
+    goal_beliefs=goal_beliefs,
+)

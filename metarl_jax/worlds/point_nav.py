@@ -1,0 +1,31 @@
+"""2-D navigation to a hidden goal (Finn et al. 2017, arXiv 1703.03400)."""
+
+from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.recipe import World
+
+point_nav = World(
+    point_navigation,
+    defaults={
+        "all": {"activation": "relu"},
+        # Methods act as often in each task as two rounds of 100 steps do.
+        "reptile": {"num_steps": 33},
+        "es-maml": {"num_steps": 50},
+        "pretraining": {"num_steps": 200},
+        "task-shown": {"num_steps": 200},
+        "memory": {
+            "num_tasks": 64,
+            "num_episodes": 2,
+            "num_steps": 150,
+            "decay_steps": 150,
+            "entropy_coeff": 0.0,
+            "num_eval_episodes": 1,
+            "num_adaptation_steps": 1,
+        },
+        "inference": {
+            "num_steps": 40,
+            "num_eval_episodes": 1,
+            "num_adaptation_steps": 2,
+        },
+    },
+    goal=lambda task: task.goal,
+)

@@ -1,0 +1,299 @@
+"""Every method in every world; what is chosen, by which name, with which options."""
+
+import inspect
+import json
+import sys
+from functools import partial
+
+import jax
+import pytest
+
+from metarl_jax import catalogue, choice, recipe
+from metarl_jax.choice import Choice
+from metarl_jax.options import Option, can_be_written, grouped, options_of
+from metarl_jax.runs import own_files
+from metarl_jax.settings import POLICIES
+
+WORLDS = list(catalogue.entries("worlds"))
+METHODS = list(catalogue.entries("methods"))
+EXPERIMENTS = list(catalogue.entries("experiments"))
+KEY = jax.random.key(0)
+# Compiling is what this costs.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+SMALL = {
+    **{"num_tasks": 2, "num_episodes": 2, "horizon": 3, "num_train_tasks": 2},
+    **{"hidden_sizes": (3,), "size": 3, "decoder_hidden_sizes": (3,)},
+    **{"num_minibatches": 1, "num_updates": 1, "batch_size": 2, "context_size": 2},
+    # It is traced in a fraction of a trust region's time.
+    "outer_optimizer": "adam",
+}
+
+
+def small(world, method):
+    """What is built of a pair, with those of the options that make it small."""
+    build = Choice(world, method).load()
+    known = inspect.signature(build).parameters
+    return build(**{name: value for name, value in SMALL.items() if name in known})
+
+
+def why_not(world, method):
+    """What the sentence must say with which a pair is refused; None if it works."""
+    tasks = catalogue.load(world, "worlds").tasks()
+    if method == "pearl" and not hasattr(tasks.action_space, "low"):
+        return "squashed actions need a Box"
+    if method == "dpt" and tasks.optimal_action is None:
+        return "optimal_action is required"
+    return None
+
+
+# Methods that differ in the defaults of the same function are traced once.
+BUILDS = {catalogue.load(name, "methods").build: name for name in reversed(METHODS)}
+
+
+@pytest.mark.parametrize("method", sorted(BUILDS.values()))
+def test_every_method_is_traced_in_every_world(method):
+    for world in WORLDS:
+        if reason := why_not(world, method):
+            with pytest.raises(ValueError, match=reason) as refusal:
+                small(world, method)
+            assert "\n" not in str(refusal.value)
+            continue
+        experiment = small(world, method)
+        algorithm, tasks = experiment.algorithm, experiment.tasks
+        state = jax.eval_shape(algorithm.init, KEY)
+        new_state, info = jax.eval_shape(algorithm.step, KEY, state)
+        assert new_state == state
+        assert {"return_before", "return_after", "skipped"} <= set(info._fields)
+
+        def trial(key, agent, algorithm=algorithm, tasks=tasks):
+            from metarl_jax import rollout
+
+            task = tasks.sample_heldout(key)
+            agent, trajectories = rollout.collect(
+                key, tasks, algorithm.policy, agent, task, num_episodes=2
+            )
+            return algorithm.adapt(key, agent, trajectories)
+
+        adapted = jax.eval_shape(trial, KEY, state.agent)
+        assert jax.tree.structure(adapted) == jax.tree.structure(state.agent)
+
+
+@pytest.mark.parametrize(
+    ("world", "method"),
+    [
+        ("grid-navigation", "promp"),
+        ("bandit", "varibad"),
+        ("pendulum", "pearl"),
+        ("cartpole", "rl2"),
+        ("two-step", "reptile"),
+    ],
+)
+def test_two_steps_are_taken_on_the_diagonal(world, method):
+    algorithm = small(world, method).algorithm
+    state = jit(algorithm.init)(KEY)
+    step = jit(algorithm.step)
+    for i in range(2):
+        state, info = step(jax.random.key(i), state)
+        assert not info.skipped
+        assert jax.numpy.isfinite(info.return_after)
+
+
+def test_every_option_is_documented_once_and_every_table_speaks_of_options():
+    everywhere = set()
+    for world in WORLDS:
+        for method in METHODS:
+            build = Choice(world, method).load()
+            names = []
+            for options in build.groups().values():
+                for option in options:
+                    assert option.help.endswith("."), (world, method, option)
+                    assert can_be_written(option.default)
+                    names.append(option.name)
+            assert len(names) == len(set(names))
+            everywhere |= set(names)
+            mine = catalogue.load(world, "worlds").defaults.get(method, {})
+            assert set(mine) <= set(names), (world, method)
+    kinds = {"all", "gradient", "memory", "inference"}
+    for world in WORLDS:
+        defaults = catalogue.load(world, "worlds").defaults
+        assert set(defaults) <= {*kinds, *METHODS}, world
+        for table in defaults.values():
+            assert set(table) <= everywhere, world
+    for name in METHODS:
+        method = catalogue.load(name, "methods")
+        assert method.name == name
+        known = [option.name for option in options_of_method(method)]
+        assert set(method.defaults) <= {*known, "show_task"}
+        assert method.policy in POLICIES
+    for name in EXPERIMENTS:
+        assert catalogue.summaries("experiments")[name].endswith(".")
+        assert catalogue.load(name, "experiments").method.name in METHODS
+
+
+def options_of_method(method):
+    return options_of(method.build, skip=("tasks", "policy"))
+
+
+@pytest.mark.parametrize(
+    "method", ["maml", "promp", "reptile", "es-maml", "pretraining"]
+)
+def test_every_method_acts_in_navigation_as_often_as_its_budget_says(method):
+    """Each structure of a step once; counts the steps as they happen."""
+    steps = []
+    world = catalogue.load("point-nav", "worlds")
+
+    def counted(*, horizon: int = 2):
+        tasks = world.tasks(horizon=horizon)
+        step = tasks.env.step_env
+
+        def step_env(key, state, action, task):
+            # With the action as its argument it is called for every member of a batch.
+            jax.debug.callback(steps.append, action)
+            return step(key, state, action, task)
+
+        tasks.env.step_env = step_env
+        return tasks
+
+    build = recipe.Recipe(
+        world._replace(tasks=counted), catalogue.load(method, "methods")
+    )
+    defaults = {n: p.default for n, p in build.__signature__.parameters.items()}
+    small = {"num_tasks": 2, "num_episodes": 5, "hidden_sizes": (2,)}
+    experiment = build(**small)
+    algorithm = experiment.algorithm
+    state = jit(algorithm.init)(KEY)
+    _, info = jit(algorithm.step)(jax.random.key(1), state)
+    jax.block_until_ready(info)
+    jax.effects_barrier()
+    acted = len(steps) / (2 * 5 * 2)  # rounds
+    collected = defaults["num_tasks"] * defaults["num_episodes"]
+    total = acted * collected * experiment.num_steps
+    assert total == pytest.approx(2 * 400 * 100, rel=0.01)
+
+
+def test_defaults_are_looked_up_from_the_function_to_the_recipe():
+    world = recipe.World(
+        catalogue.load("bandit", "worlds").tasks,
+        {"all": {"num_steps": 2, "horizon": 4}, "gradient": {"num_steps": 3}},
+    )
+    maml = catalogue.load("maml", "methods")
+
+    def value(recipe, name):
+        return recipe.__signature__.parameters[name].default
+
+    plain = recipe.Recipe(world, maml)
+    assert [value(plain, n) for n in ("num_arms", "horizon", "num_steps")] == [5, 4, 3]
+    own = world._replace(defaults={**world.defaults, "maml": {"num_steps": 5}})
+    assert value(recipe.Recipe(own, maml), "num_steps") == 5
+    assert value(recipe.Recipe(own, maml, {"num_steps": 6}), "num_steps") == 6
+    assert value(plain.but(num_steps=7), "num_steps") == 7
+    assert plain(num_steps=8, horizon=2).num_steps == 8
+    for wrong, message in [
+        (lambda: plain(nun_steps=1), "no option nun_steps"),
+        (lambda: plain.but(nun_steps=1), "nun_steps is not an option"),
+        (lambda: recipe.Recipe(world, maml, policy="mpl"), "policy must be one of"),
+        (lambda: recipe.Recipe(world, maml, policy="memory")(), "memory"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            wrong()
+
+
+def test_options_are_read_off_a_signature():
+    def function(*, rate: "float" = 0.1, names: tuple[str, ...] = ("a",), flag=False):
+        """Does.
+
+        Args:
+          rate: how
+            fast.
+          names: of what.
+        """
+
+    assert options_of(function) == [
+        Option("rate", float, 0.1, "how fast."),
+        Option("names", tuple[str, ...], ("a",), "of what."),
+        Option("flag", bool, False, ""),
+    ]
+    assert grouped(function, {"rate": 1, "other": 2}) == {"rate": 1}
+    for wrong in (lambda *, a: a, lambda *, a=KEY: a, lambda **a: a):
+        with pytest.raises(ValueError, match="a"):
+            options_of(wrong)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file of one's own, in a directory from which commands are given."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.py"
+    path.write_text("value = 3\n\ndef walk(*, num_steps: int = 2):\n    return None\n")
+    yield path
+    for name in [name for name in sys.modules if name.startswith("_own_mine")]:
+        del sys.modules[name]
+
+
+def test_a_record_imports_only_what_the_user_has_named(own, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    stranger = {"experiment": "x", "chosen": Choice(f"{own}:walk").record()}
+    with pytest.raises(ValueError, match=r"no file that was trained from here.*again"):
+        choice.recorded(stranger, run)
+    named = Choice("mine.py:walk").named()
+    assert named.name == f"{own}:walk"
+    assert named.label == "mine-walk"
+    config = json.loads(json.dumps({"experiment": "x", "chosen": named.record()}))
+    assert choice.recorded(config, run) == named
+    assert not any(name.startswith("_own_mine") for name in sys.modules)
+
+    inside = run / "mine.py"
+    inside.write_text(own.read_text())
+    config = {"experiment": "x", "chosen": Choice(f"{inside}:walk").named().record()}
+    for where in (run, tmp_path / "link"):
+        (tmp_path / "link").exists() or (tmp_path / "link").symlink_to(run)
+        with pytest.raises(ValueError, match="inside of the run's directory"):
+            choice.recorded(config, where)
+
+    config = {"experiment": "x", "chosen": named.record()}
+    own.write_text(own.read_text() + "\n")
+    with pytest.raises(ValueError, match="has changed"):
+        choice.recorded(config, run)
+    again = choice.recorded(config, run, {"name": "mine.py:walk", "method": None})
+    assert again == named
+    assert own_files.is_remembered(again.sources()["name"])
+    own.unlink()
+    with pytest.raises(ValueError, match=r"is gone; .*--experiment mine.py:walk"):
+        choice.recorded(config, run)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [3, [], {}, {"name": 3}, {"name": None}, {"name": "bandit", "method": []}]
+    + [{"name": "bandit", "sources": x} for x in (3, [1], {"name": {}}, {"name": 3})],
+)
+def test_a_record_that_names_nothing_is_refused(parts, tmp_path):
+    with pytest.raises(ValueError, match="does not say what it trains"):
+        choice.recorded({"experiment": "x", "chosen": parts}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.py:walk", "no file nothing.py"),
+        ("mine.py", "FILE.py:NAME"),
+        ("mine.py:", "FILE.py:NAME"),
+        ("mine.py:absent", "nothing called absent"),
+        ("mine.py:value", "must be a World, a Recipe or a function"),
+        ("broken.py:walk", "cannot be imported: ZeroDivisionError"),
+    ],
+)
+def test_a_name_of_one_s_own_that_is_wrong_is_refused(own, name, message):
+    (own.parent / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(ValueError, match=message):
+        Choice(name).load()
+
+
+def test_labels_can_name_a_directory(own):
+    assert Choice("bandit").label == "bandit-maml"
+    assert Choice("bandit", "promp").label == "bandit-promp"
+    assert Choice("bandit-rl2").label == "bandit-rl2"
+    assert Choice("grid-rl2", policy="hypernetwork").label == "grid-rl2-hypernetwork"
+    assert Choice("bandit", f"{own}:walk").label == "bandit-mine-walk"
