@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from metarl_jax import catalogue
 from metarl_jax.runs import own_files
@@ -76,7 +76,7 @@ class Choice(NamedTuple):
                 f"{self.name} is a function of its own options: --method and --policy "
                 "choose for worlds and experiments made of them"
             )
-        return found
+        return cast("Callable[..., Experiment]", found)
 
     def named(self) -> "Choice":
         """Makes paths absolute and remembers the files, which the user has named."""

@@ -18,6 +18,7 @@ import pytest
 import scipy.stats
 
 from metarl_jax import cli
+from metarl_jax.cli import reproduce as command
 from metarl_jax.envs.bandit import correlated_bandit
 from metarl_jax.evaluation import summarise
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
@@ -366,7 +367,7 @@ def test_every_table(name, tmp_path):
 def test_reproduce_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     calls = []
-    monkeypatch.setattr(cli, "load_table", lambda name: lambda seed: small_table(calls))
+    monkeypatch.setattr(command, "load_table", lambda name: lambda seed: small_table(calls))
     assert cli.main(["reproduce", "rl2-bandits", "--quick"]) == 0
     output = capsys.readouterr().out
     assert "3/3  b, y … " in output
