@@ -367,7 +367,8 @@ def test_every_table(name, tmp_path):
 def test_reproduce_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     calls = []
-    monkeypatch.setattr(command, "load_table", lambda name: lambda seed: small_table(calls))
+    table = lambda name: lambda seed: small_table(calls)  # noqa: E731
+    monkeypatch.setattr(command, "load_table", table)
     assert cli.main(["reproduce", "rl2-bandits", "--quick"]) == 0
     output = capsys.readouterr().out
     assert "3/3  b, y … " in output
