@@ -29,13 +29,13 @@ from metarl_jax.trust_region import TrustRegion
 
 NUM_DEVICES, NUM_TASKS = 8, 16
 TASKS = point_navigation(horizon=4)
-POLICY = mlp_policy(TASKS, hidden_sizes=(8,))
+POLICY = mlp_policy(TASKS, hidden_sizes=(8,), value_head=True)
 # Many iterations of a conjugate gradient make much of a rounding error.
 REGION = TrustRegion(num_cg_iterations=2, damping=1.0)
 ASCENT = {"outer_optimizer": optax.sgd(1.0)}
 BANDITS = bernoulli_bandit(num_arms=2, horizon=4)
 PROBLEMS = {
-    "dpt": (BANDITS, mlp_policy(BANDITS, hidden_sizes=(8,))),
+    "dpt": (BANDITS, memory_policy(BANDITS, GRU(8))),
     "pearl": (TASKS, mlp_policy(TASKS, squashed=True, hidden_sizes=(8,))),
     "rl2": (TASKS, memory_policy(TASKS, GRU(8))),
 }

@@ -262,7 +262,7 @@ def test_an_algorithm_takes_any_spaces(algorithm, kwargs):
     policy = (
         memory_policy(tasks, GRU(3))
         if algorithm is rl2
-        else mlp_policy(tasks, hidden_sizes=(3,))
+        else mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
     )
     algorithm = algorithm(tasks, policy, **kwargs)
     key = jax.random.key(0)

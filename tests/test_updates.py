@@ -55,8 +55,8 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
             return obs, state, unit * (reward + 1.0), *rest
 
         tasks.env.step_env = step_env
-        policy = mlp_policy(tasks, hidden_sizes=(3,))
-        if name == "rl2":
+        policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
+        if name in ("rl2", "dpt"):
             policy = memory_policy(tasks, GRU(3))
         built = algorithm(tasks, policy, num_tasks=2, num_episodes=3, **size(lr))
         old = built.init(jax.random.key(0))

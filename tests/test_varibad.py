@@ -347,7 +347,7 @@ def test_ratios_are_one_before_the_first_update(start):
             critic=CRITIC,
             num_epochs=2,
             outer_optimizer=optax.sgd(lr),
-            belief_optimizer=optax.sgd(0.0),
+            belief_optimizer=optax.set_to_zero(),
             clip_range=1e-5,
         )
         return algorithm.step(KEY, with_optimizers(start, algorithm))[1]

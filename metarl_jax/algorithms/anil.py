@@ -29,8 +29,10 @@ from metarl_jax.types import (
     TaskDistribution,
 )
 from metarl_jax.validation import (
+    check_batch,
     check_divides,
     check_fraction,
+    check_functions,
     check_key,
     check_optimizers,
     check_policy,
@@ -154,11 +156,19 @@ def anil(
         num_inner_steps=num_inner_steps,
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_functions(adapts=adapts)
     check_optimizers(inner_optimizer=inner_optimizer)
     check_outer_optimizer(outer_optimizer)
     check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     inner_optimizer = hold_others(inner_optimizer, adapts)
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer

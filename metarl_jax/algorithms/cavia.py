@@ -29,6 +29,8 @@ from metarl_jax.types import (
     TaskDistribution,
 )
 from metarl_jax.validation import (
+    check_appended,
+    check_batch,
     check_divides,
     check_fraction,
     check_key,
@@ -136,8 +138,16 @@ def cavia(
     check_tasks(tasks)
     _check_obs(tasks)
     check_methods(policy)
-    policy = ContextPolicy(policy, context_size)
+    actor, policy = policy, ContextPolicy(policy, context_size)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_appended(tasks, actor, "context", size=context_size)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.partition(
         {
             "adapted": optax.sgd(1.0) if inner_optimizer is None else inner_optimizer,

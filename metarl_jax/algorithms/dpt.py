@@ -36,10 +36,12 @@ from metarl_jax.types import (
     TaskDistribution,
 )
 from metarl_jax.validation import (
+    check_batch,
     check_key,
     check_optimizers,
     check_policy,
     check_positive,
+    check_remembers,
     check_tasks,
 )
 
@@ -157,6 +159,8 @@ def dpt(
         behaviour = SkewedBehaviour(num_actions)
     check_policy(tasks, behaviour, parallel_episodes=False)
     check_policy(tasks, policy, parallel_episodes=False)
+    check_remembers(policy, "DPT")
+    check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     optimizer = outer_optimizer or optax.adamw(1e-4, weight_decay=1e-4)
 
     def init(key):

@@ -36,6 +36,7 @@ from metarl_jax.types import (
     TaskDistribution,
 )
 from metarl_jax.validation import (
+    check_batch,
     check_divides,
     check_fraction,
     check_key,
@@ -204,6 +205,13 @@ def emaml(
     check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)

@@ -24,6 +24,7 @@ from metarl_jax.batching import mean_over_tasks
 from metarl_jax.types import Agent, Key, MetaAlgorithm, Params, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
+    check_batch,
     check_divides,
     check_fraction,
     check_key,
@@ -142,6 +143,13 @@ def es_maml(
     check_divides(num_tasks, task_group_size=task_group_size)
     check_above_zero(sigma=sigma)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.sgd(0.05) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(0.01) if outer_optimizer is None else outer_optimizer
     mean_over = partial(mean_over_tasks, group_size=task_group_size)

@@ -30,6 +30,7 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
+    check_batch,
     check_divides,
     check_fraction,
     check_key,
@@ -144,6 +145,13 @@ def meta_sgd(
     check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = learned_rates(initial_rate)
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)

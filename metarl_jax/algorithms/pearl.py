@@ -32,6 +32,7 @@ import optax
 
 from metarl_jax import replay_buffer, rollout, soft_actor_critic, spaces, updates
 from metarl_jax.batching import map_tasks
+from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.policies.context import join
 from metarl_jax.policies.latent import LatentPolicy, prior
 from metarl_jax.policies.mlp import MLP
@@ -49,8 +50,11 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
+    check_appended,
+    check_batch,
     check_finite,
     check_fraction,
+    check_functions,
     check_key,
     check_methods,
     check_not_negative,
@@ -59,6 +63,8 @@ from metarl_jax.validation import (
     check_positive,
     check_sizes,
     check_tasks,
+    has_memory,
+    trajectory,
 )
 
 # Of log λ, or nearly: at first a context of a hundred steps weighs as much as the
@@ -202,6 +208,8 @@ def pearl(
     check_not_negative(kl_coeff=kl_coeff)
     if target_entropy is not None:
         check_finite(target_entropy=target_entropy)
+    if context_reward is not None:
+        check_functions(context_reward=context_reward)
     check_optimizers(optimizer=optimizer)
     check_tasks(tasks)
     check_methods(policy)
@@ -221,6 +229,19 @@ def pearl(
     actor, policy = policy, LatentPolicy(policy, latent_size)
     critic = TwinCritic(MLP(num_actions or 1, hidden_sizes), num_actions)
     encoder: Any = MLP(2 * latent_size, encoder_hidden_sizes)
+    check_appended(tasks, actor, "sample of the belief", size=latent_size)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_train_tasks,
+        num_episodes=num_initial_episodes,
+    )
+    num_steps = num_tasks * (batch_size + context_size)
+    check_fits(
+        f"the steps of num_tasks={num_tasks}, batch_size={batch_size} and "
+        f"context_size={context_size}",
+        num_bytes(trajectory(tasks, policy)) * num_steps,
+    )
     optimizer = optax.adam(3e-4) if optimizer is None else optimizer
 
     def features(steps):
@@ -457,6 +478,11 @@ def pearl(
             ),
         )
 
+    check_fits(
+        f"the networks, and the buffers of num_train_tasks={num_train_tasks}, "
+        f"capacity={capacity} and recent_capacity={recent_capacity},",
+        num_bytes(jax.eval_shape(init, jax.random.key(0))),
+    )
     return MetaAlgorithm(init, step, adapt, policy)
 
 
@@ -482,7 +508,7 @@ def _check_actor(
         joined = join(obs, jnp.zeros(latent_size))
         return policy.apply(policy.init(key, (), joined), (), joined)[0]
 
-    if jax.tree.leaves(policy.initial_memory()):
+    if has_memory(policy):
         raise ValueError(
             f"{type(policy).__name__} has memory; what is known of a task is to be in "
             "z, and a policy without memory is required"

@@ -24,6 +24,7 @@ from metarl_jax import policy_gradient, rollout, surrogates, updates
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
+    check_batch,
     check_fraction,
     check_key,
     check_optimizers,
@@ -105,6 +106,7 @@ def pretraining(
     check_above_zero(clip_range=clip_range)
     check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     num_steps = num_episodes * tasks.horizon
     for name, count, most in [
         ("num_minibatches", num_minibatches, num_tasks * num_steps),

@@ -30,6 +30,7 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
+    check_batch,
     check_divides,
     check_fraction,
     check_key,
@@ -123,6 +124,13 @@ def promp(
     check_surrogates(inner_surrogate=inner_surrogate)
     check_divides(num_tasks, task_group_size=task_group_size)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(1e-3) if outer_optimizer is None else outer_optimizer
     outer_surrogate = surrogates.clipped(clip_range)

@@ -29,6 +29,7 @@ from metarl_jax.batching import map_tasks
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
+    check_batch,
     check_fraction,
     check_key,
     check_optimizers,
@@ -107,6 +108,13 @@ def reptile(
         check_positive(task_group_size=task_group_size)
     check_above_zero(outer_lr=outer_lr)
     check_policy(tasks, policy, parallel_episodes=True)
+    check_batch(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_inner_steps=num_inner_steps,
+    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     over_tasks = partial(map_tasks, group_size=task_group_size)
 

@@ -34,6 +34,7 @@ from metarl_jax.types import (
 from metarl_jax.validation import (
     check_above_zero,
     check_at_least,
+    check_batch,
     check_critic,
     check_divides,
     check_fraction,
@@ -42,6 +43,8 @@ from metarl_jax.validation import (
     check_optimizers,
     check_policy,
     check_positive,
+    check_remembers,
+    check_schedules,
 )
 
 
@@ -151,17 +154,13 @@ def rl2(
     check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_above_zero(clip_range=clip_range)
     check_not_negative(value_coeff=value_coeff)
-    if not callable(entropy_coeff):
-        check_not_negative(entropy_coeff=entropy_coeff)
+    check_schedules(entropy_coeff=entropy_coeff)
     check_outer_optimizer(outer_optimizer)
     check_optimizers(critic_optimizer=critic_optimizer)
     check_at_least(0, num_exploration_episodes=num_exploration_episodes)
     check_policy(tasks, policy, parallel_episodes=False)
-    if not jax.tree.leaves(policy.initial_memory()):
-        raise ValueError(
-            f"{type(policy).__name__} has no memory, which is what adapts in RL²; a "
-            "policy with memory is required (one without is trained by `pretraining`)"
-        )
+    check_remembers(policy, "RL²")
+    check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     if critic is not None:
         check_policy(tasks, critic, parallel_episodes=False)
     check_critic(tasks, policy if critic is None else critic)

@@ -43,6 +43,10 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
+    check_appended,
+    check_batch,
+    check_critic,
+    check_decoder,
     check_divides,
     check_flags,
     check_fraction,
@@ -52,6 +56,7 @@ from metarl_jax.validation import (
     check_optimizers,
     check_policy,
     check_positive,
+    has_memory,
 )
 
 
@@ -205,16 +210,23 @@ def varibad(
     core = GRU(64) if core is None else core
     if critic is not None:
         check_methods(critic)
-    policy = belief_policy(tasks, policy, core, latent_size=latent_size)
+        if has_memory(critic):
+            raise ValueError(
+                f"the critic has memory; one without is required, got "
+                f"{type(critic).__name__}"
+            )
+    actor, policy = policy, belief_policy(tasks, policy, core, latent_size=latent_size)
     check_policy(tasks, policy, parallel_episodes=False)
+    check_appended(tasks, actor, "belief", size=2 * latent_size)
+    if critic is None:
+        check_critic(tasks, policy)
+    else:
+        check_critic(tasks, critic, appended=2 * latent_size + 2)
+    check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     check_divides(num_tasks, num_minibatches=num_minibatches)
-    if critic is not None and jax.tree.leaves(critic.initial_memory()):
-        raise ValueError(
-            f"the critic has memory; one without is required, got "
-            f"{type(critic).__name__}"
-        )
     if decoder is None:
         decoder = transition_decoder(tasks)
+    check_decoder(tasks, policy, decoder, latent_size=latent_size)
     surrogate = surrogates.clipped(clip_range)
     if outer_optimizer is None:
         outer_optimizer = optax.chain(

@@ -10,7 +10,7 @@ from gymnax.environments.environment import Environment
 
 from metarl_jax import spaces
 from metarl_jax.envs.one_task import drawn_and_kept
-from metarl_jax.envs.tracing import written_numbers
+from metarl_jax.tracing import unequal_numbers
 from metarl_jax.types import Key, Observation, Task
 
 
@@ -98,14 +98,13 @@ def check_traced(
         ) from error
 
     tasks, before, after, (reward, done) = shapes
-    numbers = zip(written_numbers(first), written_numbers(second), strict=False)
-    for one, other in numbers:
-        if one is not other and not np.array_equal(one, other, equal_nan=True):
-            raise ValueError(
-                "the samplers and the environment must draw by their key alone, since "
-                "a compiled step calls them once; traced twice, those of "
-                f"{env.name} used {one} and {other}"
-            )
+    numbers = unequal_numbers(first, second)
+    if numbers is not None:
+        raise ValueError(
+            "the samplers and the environment must draw by their key alone, since "
+            "a compiled step calls them once; traced twice, those of "
+            f"{env.name} used {numbers[0]} and {numbers[1]}"
+        )
     _check_same(env, "meta-training and held-out params", *tasks)
     _check_same(env, "observation and state before and after a step", *before, *after)
     if reward.shape or done.shape:

@@ -11,7 +11,7 @@ from gymnax.wrappers.purerl import GymnaxWrapper
 
 from metarl_jax import spaces
 from metarl_jax.envs import checks
-from metarl_jax.envs.tracing import depends
+from metarl_jax.tracing import depends
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
 from metarl_jax.validation import check_positive
 

@@ -14,7 +14,7 @@ from gymnax.environments.environment import Environment
 from jax.core import Tracer
 
 from metarl_jax import spaces
-from metarl_jax.envs.tracing import depends, may_keep
+from metarl_jax.tracing import depends, may_keep
 from metarl_jax.types import Key, Task
 
 _NUM_TASKS = 4

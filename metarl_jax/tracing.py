@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.interpreters import partial_eval
@@ -30,6 +31,17 @@ def written_numbers(jaxpr: ClosedJaxpr | Jaxpr) -> list[Any]:
     known = [x for x in numbers if _is_number(x)]
     inner = [written_numbers(called) for one in equations for called in _called(one)]
     return sum(inner, known)
+
+
+def unequal_numbers(
+    first: ClosedJaxpr | Jaxpr, second: ClosedJaxpr | Jaxpr
+) -> tuple[Any, Any] | None:
+    """Returns the first numbers in which two traces of one function differ, if any."""
+    pairs = zip(written_numbers(first), written_numbers(second), strict=False)
+    for one, other in pairs:
+        if one is not other and not np.array_equal(one, other, equal_nan=True):
+            return one, other
+    return None
 
 
 def may_keep(jaxpr: Jaxpr, output: int, argument: int, fixed: set[int]) -> bool:

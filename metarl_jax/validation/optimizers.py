@@ -1,0 +1,117 @@
+"""Optimisers, schedules and surrogates: tried on a few numbers, before all else."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metarl_jax.validation.scalars import GREATEST, check_not_negative, reason, shown
+
+# How the one that moves nothing on purpose is recognised.
+_SET_TO_ZERO = optax.set_to_zero().update.__qualname__
+# Steps that an optimiser may gather gradients for, or warm up, until something moves.
+_PATIENCE = 100
+# Steps after which one that is held back by a schedule is expected to move.
+_LATER = 1_000_000
+
+
+def check_optimizers(**optimizers: Any) -> None:
+    """Raises a `ValueError` that names the first which cannot descend.
+
+    Tried where every parameter and every derivative is 1: it is no optax
+    transformation, or its update goes uphill, is not finite or never comes, as with a
+    learning rate that is negative, NaN, infinite in float32 or 0 there.
+    `optax.set_to_zero()`, which says that nothing is to move, passes; so does what was
+    made for parameters of a certain structure, and what has a traced learning rate.
+    None passes, where it stands for the default.
+    """
+    for name, value in optimizers.items():
+        if value is None:
+            continue
+        parts = [getattr(value, part, None) for part in ("init", "update")]
+        if isinstance(value, type) or not all(map(callable, parts)):
+            raise ValueError(
+                f"{name} must be an optax transformation, such as optax.adam(1e-3); "
+                f"got {shown(value)}"
+            )
+        if getattr(value.update, "__qualname__", "") != _SET_TO_ZERO:
+            _check_descends(name, value)
+
+
+def _check_descends(name: str, optimizer: Any) -> None:
+    try:
+        update = _first_update(optimizer)
+    except Exception:
+        return  # made for other parameters: seen when it meets them
+    if update is None:
+        return
+    if np.isnan(update).any() or np.abs(update).max() > GREATEST:
+        fault = f"be finite in float32; a derivative of 1 makes {name} move by"
+    elif (update > 0).any():
+        fault = f"go downhill; a derivative of 1 makes {name} move by"
+    elif not update.any():
+        fault = "move something at some time; a derivative of 1 always makes it move by"
+    else:
+        return
+    raise ValueError(f"the updates of {name} must {fault} {shown(update.max())}")
+
+
+def _first_update(optimizer: Any) -> np.ndarray | None:
+    """Returns the first update that is not zero, if there is one; None if traced."""
+    ones = {"weight": jnp.ones(2)}
+    optimizer = optax.with_extra_args_support(optimizer)
+    state = optimizer.init(ones)
+    update = np.zeros(2)
+    for step in range(_PATIENCE + 1):
+        if step == _PATIENCE:  # held back by a schedule?
+            state = jax.tree.map(_later, state)
+        new, state = optimizer.update(ones, state, ones, value=jnp.ones(()))
+        if isinstance(new["weight"], jax.core.Tracer):
+            return None
+        update = np.asarray(new["weight"])
+        if update.any():
+            break
+    return update
+
+
+def _later(x: Any) -> Any:
+    return x + _LATER if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x
+
+
+def check_schedules(**schedules: Any) -> None:
+    """Raises a `ValueError` that names the first which is neither weight nor schedule.
+
+    A schedule is a function of the steps taken; its first value is looked at.
+    """
+    for name, value in schedules.items():
+        if callable(value):
+            try:
+                value = jnp.asarray(value(jnp.zeros((), jnp.int32)))
+            except Exception as error:
+                raise ValueError(
+                    f"{name} must be a number, or a function of the steps taken that "
+                    f"returns one; got {shown(value)}, {reason(error)}"
+                ) from error
+            name = f"{name} at step 0"
+        check_not_negative(**{name: value})
+
+
+def check_surrogates(**surrogates: Any) -> None:
+    """Raises a `ValueError` that names the first which is no meta-gradient estimator.
+
+    One of the signature of `metarl_jax.surrogates`, traced abstractly.
+    """
+    steps = jax.ShapeDtypeStruct((2,), np.float32)
+    mask = jax.ShapeDtypeStruct((2,), bool)
+    for name, value in surrogates.items():
+        try:
+            got = jax.tree.map(np.shape, jax.eval_shape(value, *[steps] * 4, mask))
+        except Exception as error:
+            got = f"{shown(value)}, {reason(error)}"
+        if got != ():
+            raise ValueError(
+                f"{name} must make a scalar of one trajectory, as the functions of "
+                f"metarl_jax.surrogates do; got {got}"
+            )
