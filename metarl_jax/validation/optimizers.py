@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from metarl_jax.validation.scalars import GREATEST, check_not_negative, reason, shown
 
 # How the one that moves nothing on purpose is recognised.
-_SET_TO_ZERO = optax.set_to_zero().update.__qualname__
+_SET_TO_ZERO = getattr(optax.set_to_zero().update, "__qualname__", None)
 # Steps that an optimiser may gather gradients for, or warm up, until something moves.
 _PATIENCE = 100
 # Steps after which one that is held back by a schedule is expected to move.
@@ -68,7 +69,7 @@ def _first_update(optimizer: Any) -> np.ndarray | None:
         if step == _PATIENCE:  # held back by a schedule?
             state = jax.tree.map(_later, state)
         new, state = optimizer.update(ones, state, ones, value=jnp.ones(()))
-        if isinstance(new["weight"], jax.core.Tracer):
+        if isinstance(new["weight"], Tracer):
             return None
         update = np.asarray(new["weight"])
         if update.any():

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from metarl_jax.types import Differentiation, DifferentiationName, Key
 
@@ -102,7 +103,7 @@ def _check_numbers(
                 raise ValueError(
                     f"{name} must be one number; got an array of shape {value.shape}"
                 )
-            if isinstance(value, jax.core.Tracer):
+            if isinstance(value, Tracer):
                 continue
             value = np.asarray(value).item()
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
