@@ -3,7 +3,8 @@
 Several models are one pytree whose leaves are `[M, ...]`, as `jax.vmap` over tasks
 makes them; `stack` makes it from a list. Every function is pure and takes any pytree of
 floating-point arrays, so that all weights along a line are one `jax.vmap` over the
-weights. Shapes are checked when a function is called or traced, values never.
+weights. Shapes and types are checked when a function is called or traced, numbers only
+where they are not traced.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +12,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from metarl_jax.types import Params, Policy, Trajectory
+from metarl_jax.validation import (
+    check_above_zero,
+    check_finite,
+    check_functions,
+    check_methods,
+    has_memory,
+    reason,
+    shown,
+)
 
 Models = Any  # parameters with leaves [M, ...]
 
@@ -25,15 +36,32 @@ class GreedySoup(NamedTuple):
     included: jax.Array  # [M] bool, the models that they are the mean of
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each leaf by its path."""
+def _shapes(tree: Any, name: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each leaf by its path.
+
+    Raises:
+      ValueError: if there is no leaf or one that is no array of floating point: the
+        mean of whole numbers is none, and counts are no parameters.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path) or "the root": x.shape for path, x in leaves}
+    if not leaves:
+        raise ValueError(f"{name} must have at least one leaf; got {shown(tree)}")
+    shapes = {}
+    for key_path, x in leaves:
+        path = jax.tree_util.keystr(key_path) or "the root"
+        dtype = getattr(x, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                f"{name} must be arrays of floating point; at {path} there is "
+                f"{shown(x) if dtype is None else dtype}"
+            )
+        shapes[path] = tuple(x.shape)
+    return shapes
 
 
 def _check_same(first_name: str, first: Any, second_name: str, second: Any) -> None:
     """Raises a `ValueError` that names the first leaf in which two trees differ."""
-    a, b = _shapes(first), _shapes(second)
+    a, b = _shapes(first, first_name), _shapes(second, second_name)
     for path in [*a, *(p for p in b if p not in a)]:
         shapes = [x.get(path, "no such leaf") for x in (a, b)]
         if shapes[0] != shapes[1]:
@@ -51,9 +79,7 @@ def _check_same(first_name: str, first: Any, second_name: str, second: Any) -> N
 
 def _num_models(models: Models, name: str = "models") -> int:
     """Returns M, the length of the leading axis that all leaves share."""
-    shapes = _shapes(models)
-    if not shapes:
-        raise ValueError(f"{name} must have at least one leaf; got {models!r}")
+    shapes = _shapes(models, name)
     first_path, first = next(iter(shapes.items()))
     for path, shape in shapes.items():
         if not shape or shape[0] < 1 or shape[0] != first[0]:
@@ -64,13 +90,27 @@ def _num_models(models: Models, name: str = "models") -> int:
     return first[0]
 
 
-def _check_weights(name: str, weights: Any, num_models: int) -> jax.Array:
-    weights = jnp.asarray(weights)
+def _check_weights(
+    name: str, weights: Any, num_models: int, *, average: bool = True
+) -> jax.Array:
+    """Checks one number for each model; for an average, that their sum is not 0."""
+    try:
+        weights = jnp.asarray(weights, jnp.result_type(float))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{name} must be one number for each of the {num_models} models; got "
+            f"{shown(weights)}"
+        ) from None
     if weights.shape != (num_models,):
         raise ValueError(
             f"{name} must be one number for each of the {num_models} models, shape "
             f"({num_models},); got shape {weights.shape}"
         )
+    if not isinstance(weights, Tracer):
+        if not jnp.isfinite(weights).all():
+            raise ValueError(f"{name} must be finite; got {weights}")
+        if average and jnp.sum(weights) == 0:
+            raise ValueError(f"{name} must not sum to 0; got {weights}")
     return weights
 
 
@@ -93,8 +133,10 @@ def stack(models: Sequence[Params]) -> Models:
     Raises:
       ValueError: if there are no models or two of them differ in structure or shapes.
     """
-    if not models:
-        raise ValueError("stack needs at least one model; got none")
+    if not isinstance(models, Sequence) or not len(models):
+        raise ValueError(
+            f"stack needs a list of at least one model; got {shown(models)}"
+        )
     for i, model in enumerate(models):
         _check_same("model 0", models[0], f"model {i}", model)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
@@ -114,9 +156,10 @@ def interpolate(
       θ. For the whole line, `jax.vmap(interpolate, in_axes=(None, None, 0))`.
 
     Raises:
-      ValueError: if the models differ in structure or shapes.
+      ValueError: if the models differ in structure or shapes, or α is not one number.
     """
     _check_same("first", first, "second", second)
+    check_finite(alpha=alpha)
     return jax.tree.map(
         lambda a, b: (alpha * a + (1 - alpha) * b).astype(jnp.result_type(a)),
         first,
@@ -138,7 +181,8 @@ def weighted_average(models: Models, weights: Any) -> Params:
       One model.
 
     Raises:
-      ValueError: if the leading axes differ or there is not one weight for each model.
+      ValueError: if the leading axes differ, there is not one weight for each model, or
+        weights are not finite or sum to 0.
     """
     weights = _check_weights("weights", weights, _num_models(models))
     return _weighted_sum(models, weights / jnp.sum(weights))
@@ -165,7 +209,8 @@ def greedy_soup(models: Models, score: Callable[[Params], jax.Array]) -> GreedyS
     Recipe 1 of the paper: begin with the model that scores best alone, go through the
     others from the best to the worst, and keep each in the mean unless the mean's score
     falls. So the result never scores less than the best model, as far as `score` is
-    deterministic; one that estimates a return must use the same key for every model.
+    deterministic; one that estimates a return must use the same key for every model. A
+    model whose score is NaN comes last and is left out.
 
     Args:
       models: leaves `[M, ...]`.
@@ -175,9 +220,18 @@ def greedy_soup(models: Models, score: Callable[[Params], jax.Array]) -> GreedyS
       The mean, its score, and what is in it.
 
     Raises:
-      ValueError: if the leading axes differ.
+      ValueError: if the leading axes differ, `score` does not make one number of a
+        model, or every score is NaN.
     """
     num_models = _num_models(models)
+    check_functions(score=score)
+    try:
+        scored = jax.eval_shape(score, jax.tree.map(lambda x: x[0], models))
+    except TypeError as error:
+        scored = reason(error)
+    if getattr(scored, "shape", None) != ():
+        raise ValueError(f"score must make one number of a model; got {shown(scored)}")
+    # NaN, which is the last to be sorted, is not the best.
     order = jnp.argsort(-jax.lax.map(score, models))
 
     def consider(carry, i):
@@ -202,6 +256,8 @@ def greedy_soup(models: Models, score: Callable[[Params], jax.Array]) -> GreedyS
     best = jnp.zeros_like(jax.eval_shape(score, total))
     carry = (total, jnp.zeros((), jnp.int32), best, jnp.zeros(num_models, bool))
     (total, count, best, included), _ = jax.lax.scan(consider, carry, order)
+    if not isinstance(best, Tracer) and jnp.isnan(best):
+        raise ValueError("score must be a number for one model at least; got only NaN")
     params = jax.tree.map(lambda t: t / count.astype(t.dtype), total)
     return GreedySoup(params, best, included)
 
@@ -228,10 +284,18 @@ def fisher_average(
 
     Raises:
       ValueError: if models and Fishers differ in structure or shapes, the leading axes
-        differ, or there is not one weight for each model.
+        differ, there is not one weight for each model, weights are not finite or sum to
+        0, Fisher information is negative or not finite, or ε is not above 0.
     """
     num_models = _num_models(models)
     _check_same("models", models, "fishers", fishers)
+    check_above_zero(floor=floor)
+    for path, fisher in jax.tree_util.tree_leaves_with_path(fishers):
+        if not isinstance(fisher, Tracer) and not _is_information(fisher):
+            raise ValueError(
+                "Fisher information must be finite and at least 0; at "
+                f"{jax.tree_util.keystr(path) or 'the root'} there is {shown(fisher)}"
+            )
     weights = jnp.ones(num_models) if weights is None else weights
     weights = _check_weights("weights", weights, num_models)
 
@@ -243,6 +307,10 @@ def fisher_average(
         return theta.astype(x.dtype)
 
     return jax.tree.map(average, models, fishers)
+
+
+def _is_information(x: jax.Array) -> bool:
+    return bool(jnp.all((x >= 0) & jnp.isfinite(x)))
 
 
 def fisher_diagonal(policy: Policy, params: Params, data: Trajectory | Any) -> Params:
@@ -259,7 +327,19 @@ def fisher_diagonal(policy: Policy, params: Params, data: Trajectory | Any) -> P
 
     Returns:
       The diagonal, shaped like `params`; the mean over the valid steps.
+
+    Raises:
+      ValueError: if the policy is none or has memory, or the data lack what is read.
     """
+    check_methods(policy)
+    if has_memory(policy):
+        raise ValueError(
+            f"{type(policy).__name__} has memory; a policy without is required"
+        )
+    for field in ("obs", "action", "mask"):
+        if not hasattr(data, field):
+            raise ValueError(f"data must have {field}; got {shown(data)}")
+    _shapes(params, "params")
 
     def log_prob(params, obs, action):
         return policy.apply(params, policy.initial_memory(), obs)[0].log_prob(action)
@@ -319,6 +399,6 @@ def add_task_vectors(base: Params, vectors: Models, scales: Any = None) -> Param
     vector = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), vectors)
     _check_same("base", base, "each vector", vector)
     scales = jnp.ones(num_vectors) if scales is None else scales
-    scales = _check_weights("scales", scales, num_vectors)
+    scales = _check_weights("scales", scales, num_vectors, average=False)
     moved = _weighted_sum(vectors, scales)
     return jax.tree.map(lambda b, v: (b + v).astype(b.dtype), base, moved)

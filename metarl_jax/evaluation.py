@@ -19,6 +19,7 @@ from scipy import special
 
 from metarl_jax import rollout
 from metarl_jax.batching import map_tasks
+from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.types import (
     Agent,
     Key,
@@ -29,11 +30,17 @@ from metarl_jax.types import (
     Trajectory,
 )
 from metarl_jax.validation import (
+    check_agent,
     check_at_least,
+    check_batch,
     check_flags,
+    check_fraction,
+    check_functions,
     check_key,
+    check_methods,
     check_positive,
     check_tasks,
+    shown,
 )
 
 Adapt = Callable[[Key, Agent, Trajectory], Agent]
@@ -75,13 +82,16 @@ def adaptation_rounds(
       What `record` returned, stacked along a leading `[K + 1]` axis.
 
     Raises:
-      ValueError: if `num_episodes` is below 1 or `num_adaptation_steps` below 0.
+      ValueError: if `num_episodes` is below 1 or `num_adaptation_steps` below 0, or the
+        policy cannot act as this agent.
     """
     check_key(key)
     check_tasks(tasks)
     check_positive(num_episodes=num_episodes)
     check_at_least(0, num_adaptation_steps=num_adaptation_steps)
     check_flags(greedy=greedy)
+    check_functions(adapt=adapt)
+    check_agent(tasks, policy, agent, task)
 
     def one_round(agent, inputs):
         key, last = inputs
@@ -111,6 +121,49 @@ def adaptation_rounds(
     return jax.lax.scan(one_round, agent, (keys, last))[1]
 
 
+def check_protocol(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int,
+    num_episodes: int,
+    num_adaptation_steps: int,
+    task_group_size: int | None = None,
+) -> None:
+    """Raises a `ValueError` if a protocol cannot be run on this machine.
+
+    Args:
+      tasks: the family.
+      policy: how the agent acts.
+      num_tasks: N.
+      num_episodes: E.
+      num_adaptation_steps: K.
+      task_group_size: tasks that act at once; None for all.
+    """
+    check_tasks(tasks)
+    check_methods(policy)
+    check_positive(num_tasks=num_tasks, num_episodes=num_episodes)
+    check_at_least(0, num_adaptation_steps=num_adaptation_steps)
+    check_positive(**{"num_adaptation_steps + 1": num_adaptation_steps + 1})
+    if task_group_size is not None:
+        check_positive(task_group_size=task_group_size)
+    check_batch(
+        tasks._replace(sample=tasks.sample_heldout),
+        policy,
+        num_tasks=min(num_tasks, task_group_size or num_tasks),
+        num_episodes=num_episodes,
+    )
+    # A return and a key of each round, and the two keys and the numbers of a task.
+    key = jax.random.key(0)
+    task = num_bytes((key, key, jax.eval_shape(tasks.sample_heldout, key)))
+    curve = (num_adaptation_steps + 1) * (4 + num_bytes(key))
+    check_fits(
+        f"the curves of num_tasks={num_tasks} and "
+        f"num_adaptation_steps={num_adaptation_steps}",
+        num_tasks * (task + curve),
+    )
+
+
 def _task_keys(key: Key, num_tasks: int) -> tuple[Key, Key]:
     """Two keys per task `[N]`: what it is, and what happens on it.
 
@@ -137,6 +190,7 @@ def heldout_tasks(key: Key, tasks: TaskDistribution, *, num_tasks: int) -> Task:
     Raises:
       ValueError: if `num_tasks` is below 1.
     """
+    check_tasks(tasks)
     key_task, _ = _task_keys(key, num_tasks)
     return jax.vmap(tasks.sample_heldout)(key_task)
 
@@ -180,6 +234,14 @@ def evaluate(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    check_protocol(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_adaptation_steps=num_adaptation_steps,
+        task_group_size=task_group_size,
+    )
 
     def one_task(task, key):
         returns = adaptation_rounds(
@@ -232,6 +294,13 @@ def adaptation_trajectories(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    check_protocol(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_adaptation_steps=num_adaptation_steps,
+    )
 
     def one_task(task, key):
         return adaptation_rounds(
@@ -289,6 +358,8 @@ def references(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    if not isinstance(algorithm, MetaAlgorithm):
+        raise ValueError(f"algorithm must be a MetaAlgorithm; got {shown(algorithm)}")
     run = partial(
         evaluate,
         key,
@@ -403,6 +474,7 @@ def summarise(
             "returns must be [seeds, tasks, adaptation steps + 1] and not empty; got "
             f"shape {values.shape}"
         )
+    check_fraction(confidence=confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1; got {confidence}")
     finite = np.isfinite(values)

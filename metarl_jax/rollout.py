@@ -13,6 +13,7 @@ from metarl_jax.types import (
     TaskDistribution,
     Trajectory,
 )
+from metarl_jax.validation import check_flags, check_key, check_positive, check_tasks
 
 
 def remember(policy: Policy, memory: Memory, transition: Trajectory) -> Memory:
@@ -143,7 +144,14 @@ def collect(
     Returns:
       The agent with its memory after the last episode, and trajectories
       `[E, T, ...]`.
+
+    Raises:
+      ValueError: if `num_episodes` is below 1, or what is given is another thing.
     """
+    check_key(key)
+    check_tasks(tasks)
+    check_positive(num_episodes=num_episodes)
+    check_flags(greedy=greedy)
     keys = jax.random.split(key, num_episodes)
 
     def run(agent, key):

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from metarl_jax.batching import map_seeds
+from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.runs import (
     checkpoints,
     devices,
@@ -34,15 +35,14 @@ from metarl_jax.runs.experiment import (
     Experiment as Experiment,
 )
 from metarl_jax.runs.experiment import (
-    check_evaluation,
-    check_seed,
+    check_experiment,
     seed_keys,
     state_template,
 )
 from metarl_jax.runs.progress import TrainingProgress, announced
 from metarl_jax.runs.recording import Recorder
 from metarl_jax.types import Info, MetaAlgorithm, State
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_flags, check_positive, check_seed
 
 # Options that say how far to go, not what is learned on the way.
 RESUMABLE_OPTIONS = ("num_steps",)
@@ -127,6 +127,7 @@ def train(
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
+    check_flags(quiet=quiet)
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
@@ -283,15 +284,16 @@ def check_options(
     max_skipped: int,
 ) -> None:
     """Raises a `ValueError` if what `train` takes is out of range."""
+    check_experiment(experiment)
     check_positive(
-        num_steps=experiment.num_steps,
         num_seeds=num_seeds,
         seed_group_size=1 if seed_group_size is None else seed_group_size,
         checkpoint_every=checkpoint_every,
         max_skipped=max_skipped,
     )
     check_seed(seed, num_seeds)
-    check_evaluation(experiment.evaluation)
+    state = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
+    check_fits(f"the states of num_seeds={num_seeds}", num_seeds * num_bytes(state))
 
 
 def _run_steps(

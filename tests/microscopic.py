@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.batching import mean_over_tasks
+from metarl_jax.envs.bandit import bernoulli_bandit
+from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.training import Evaluation, Experiment, train
 from metarl_jax.types import Agent, MetaAlgorithm
 
@@ -73,8 +75,10 @@ def microscopic(
         )
         return new_state, Info(before, before / 2, skipped)
 
-    algorithm = MetaAlgorithm(init, step, None, None)
-    return Experiment(None, algorithm, num_steps, Evaluation(2, 2, 1))
+    tasks = bernoulli_bandit(num_arms=2, horizon=2)
+    policy = mlp_policy(tasks, hidden_sizes=())
+    algorithm = MetaAlgorithm(init, step, lambda key, agent, data: agent, policy)
+    return Experiment(tasks, algorithm, num_steps, Evaluation(2, 2, 1))
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ PLAIN = {"a": jnp.ones((M, 2)), "b": jnp.ones(M)}
 @pytest.mark.parametrize(
     ("function", "args", "message"),
     [
-        ("stack", ([],), "at least one model; got none"),
+        ("stack", ([],), "at least one model; got"),
         ("stack", ([{"a": jnp.ones(2)}, {"a": jnp.ones(3)}],), r"\(2,\).*\(3,\)"),
         ("interpolate", ({"a": jnp.ones(2)}, {"c": jnp.ones(2)}), "no such leaf"),
         ("interpolate", ({"a": jnp.ones(2)}, {"a": jnp.ones((2, 1))}), r"\['a'\]"),

@@ -40,7 +40,7 @@ def reproduce(args: list[str]) -> int:
     output_dir = options.output_dir or Path("reproductions") / name
 
     from metarl_jax.reproduction import figure, table
-    from metarl_jax.runs.experiment import check_seed
+    from metarl_jax.validation import check_seed
 
     check_seed(options.seed)
     result = table.reproduce(

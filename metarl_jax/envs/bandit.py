@@ -8,6 +8,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.memory import check_fits
 from metarl_jax.strategies.bayes_optimal import CORRELATED_FAMILIES
 from metarl_jax.strategies.gittins import gittins_indices, gittins_return
 from metarl_jax.types import TaskDistribution
@@ -124,6 +125,7 @@ def bernoulli_bandit(*, num_arms: int = 5, horizon: int = 10) -> TaskDistributio
     """
     check_at_least(2, num_arms=num_arms)
     check_positive(horizon=horizon)
+    check_fits(f"a task of num_arms={num_arms}", 4 * num_arms)
     env = Bandit(num_arms=num_arms, reward="bernoulli")
 
     def sample(key):
@@ -208,6 +210,7 @@ def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribut
     """
     # The informative one, and two that may be the target.
     check_at_least(3, num_arms=num_arms)
+    check_fits(f"a task of num_arms={num_arms}", 4 * num_arms)
     env = Bandit(num_arms=num_arms, reward="deterministic")
 
     def sample(key):
@@ -242,6 +245,7 @@ def gaussian_bandit(
     check_at_least(2, num_arms=num_arms)
     check_positive(horizon=horizon)
     check_not_negative(noise_std=noise_std)
+    check_fits(f"a task of num_arms={num_arms}", 4 * num_arms)
     env = Bandit(num_arms=num_arms, reward="gaussian", noise_std=noise_std)
 
     def sample(key):

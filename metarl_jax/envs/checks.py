@@ -10,6 +10,7 @@ from gymnax.environments.environment import Environment
 
 from metarl_jax import spaces
 from metarl_jax.envs.one_task import drawn_and_kept
+from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.tracing import unequal_numbers
 from metarl_jax.types import Key, Observation, Task
 
@@ -98,6 +99,7 @@ def check_traced(
         ) from error
 
     tasks, before, after, (reward, done) = shapes
+    check_fits(f"two tasks of {env.name}", num_bytes(tasks))
     numbers = unequal_numbers(first, second)
     if numbers is not None:
         raise ValueError(

@@ -8,6 +8,7 @@ import numpy as np
 from gymnax.environments import environment, spaces
 
 from metarl_jax.types import Task, TaskDistribution
+from metarl_jax.validation import check_functions, check_tasks, reason
 
 
 class TaskConditioned(environment.Environment):
@@ -106,10 +107,19 @@ def task_conditioned(
       ValueError: if the observation is not a single array, or `features` do not make a
         vector, or a task has no numbers but its time limit and there are none.
     """
+    check_tasks(tasks)
     shows = _numbers if features is None else features
+    check_functions(features=shows)
 
     obs = tasks.observation
-    shown = jax.eval_shape(lambda key: shows(tasks.sample(key)), jax.random.key(0))
+    task = jax.eval_shape(tasks.sample, jax.random.key(0))
+    try:
+        shown = jax.eval_shape(shows, task)
+    except Exception as error:
+        raise ValueError(
+            f"features must be a function of a task of {tasks.env.name}; got "
+            f"{reason(error)}"
+        ) from error
     if not isinstance(obs, jax.ShapeDtypeStruct):
         raise ValueError(
             f"task_conditioned needs an observation that is one array; "

@@ -9,6 +9,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_at_least, check_choice, check_positive
 
@@ -146,6 +147,7 @@ def grid_navigation(
     # Smaller grids leave no room for a goal.
     check_at_least(3, size=size)
     check_choice(("one_hot", "coordinates"), observation=observation)
+    check_fits(f"a row for each cell of size={size}", 8 * size**2)
     env = GridNavigation(size=size, observation=observation)
     goals = goal_cells(size)
 

@@ -16,6 +16,7 @@ from gymnasium.error import ResetNeeded
 
 from metarl_jax import spaces
 from metarl_jax.types import Task, TaskDistribution
+from metarl_jax.validation import check_seed, check_tasks
 
 
 # Compiled once for an environment, however many tasks there are of it.
@@ -143,6 +144,8 @@ def as_gymnasium(
       RuntimeError: in a forked process, here or by a later `reset`.
     """
     _check_process()
+    check_tasks(tasks)
+    check_seed(seed)
     like = jax.eval_shape(tasks.sample, jax.random.key(0))
     shapes = [
         (jax.tree.structure(tree), [np.shape(x) for x in jax.tree.leaves(tree)])

@@ -20,6 +20,7 @@ from metarl_jax.validation import (
     check_functions,
     check_positive,
     check_sizes,
+    check_tasks,
 )
 
 _LOG_2PI = 1.8378770664093453
@@ -183,5 +184,9 @@ def transition_decoder(tasks: TaskDistribution, **kwargs) -> TransitionDecoder:
     Args:
       tasks: the family; only its environment's action space is read.
       **kwargs: attributes of the decoder.
+
+    Raises:
+      ValueError: if a size is below 1 or there is no hidden layer.
     """
+    check_tasks(tasks)
     return TransitionDecoder(spaces.num_choices(tasks.action_space), **kwargs)

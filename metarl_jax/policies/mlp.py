@@ -19,10 +19,17 @@ from metarl_jax.validation import (
     check_positive,
     check_sizes,
     check_tasks,
+    shown,
 )
 
+# Beyond this float32 does not hold the variance, or what is divided by it.
+_MAX_LOG_STD = 43.0
 # Beyond this a squashed Gaussian only piles up at its bounds.
 _MAX_SQUASHED_LOG_STD = 2.0
+
+
+# Attributes of an `MLPPolicy` that do not follow from the family.
+_CHOSEN = ["hidden_sizes", "activation", "initial_log_std", "min_log_std", "value_head"]
 
 
 class MLP(nn.Module):
@@ -101,7 +108,15 @@ class MLPPolicy(nn.Module):
         check_positive(**outputs)
         check_sizes(hidden_sizes=self.hidden_sizes)
         check_functions(activation=self.activation)
-        check_finite(initial_log_std=self.initial_log_std, min_log_std=self.min_log_std)
+        for name in ("initial_log_std", "min_log_std"):
+            check_finite(**{name: getattr(self, name)})
+            if abs(getattr(self, name)) > _MAX_LOG_STD:
+                raise ValueError(
+                    f"{name} must be between -{_MAX_LOG_STD:g} and {_MAX_LOG_STD:g}, "
+                    f"so that float32 holds the variance; got {getattr(self, name)}"
+                )
+        if self.action_bounds is not None:
+            _check_bounds(self.action_bounds, self.action_dim)
         check_flags(value_head=self.value_head)
         check_at_least(0, obs_rank=self.obs_rank)
         super().__post_init__()
@@ -150,6 +165,21 @@ class MLPPolicy(nn.Module):
         return ()
 
 
+def _check_bounds(bounds: Any, action_dim: int | None) -> None:
+    """Raises a `ValueError` unless they are D finite low bounds and D higher ones."""
+    try:
+        low, high = np.asarray(bounds, float)
+        fit = low.shape == high.shape == (action_dim,)
+        fit = fit and bool(np.isfinite(high - low).all() and (low < high).all())
+    except (TypeError, ValueError):
+        fit = False
+    if not fit:
+        raise ValueError(
+            "action_bounds must be two tuples of action_dim finite numbers, the low "
+            f"below the high; got {shown(bounds)} for action_dim={action_dim}"
+        )
+
+
 def mlp_policy(
     tasks: TaskDistribution, *, squashed: bool = False, **kwargs
 ) -> MLPPolicy:
@@ -173,10 +203,9 @@ def mlp_policy(
     check_tasks(tasks)
     check_flags(squashed=squashed)
     for name in kwargs:
-        if name not in MLPPolicy.__dataclass_fields__:
+        if name not in _CHOSEN:
             raise ValueError(
-                "an attribute of MLPPolicy is required, such as hidden_sizes, "
-                f"activation or value_head; got {name}"
+                f"mlp_policy takes squashed, {', '.join(_CHOSEN)}; got {name}"
             )
     space, obs = tasks.action_space, tasks.observation
     if not isinstance(obs, jax.ShapeDtypeStruct):

@@ -15,11 +15,13 @@ from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
     check_evaluation,
-    check_seed,
+    check_experiment,
     state_template,
+    task_group_size,
 )
 from metarl_jax.runs.progress import announced
 from metarl_jax.types import Agent, State, Trajectory
+from metarl_jax.validation import check_seed
 
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
 NUM_TASKS_DRAWN = 4
@@ -74,7 +76,8 @@ def evaluate_run(
             for value, default in zip(given, experiment.evaluation, strict=True)
         )
     )
-    check_evaluation(protocol)
+    check_experiment(experiment)
+    check_evaluation(experiment, protocol)
     check_seed(seed)
     machine.enable_compilation_cache()
     num_seeds = config["num_seeds"]
@@ -177,9 +180,7 @@ def _measure(
     Each is a program of its own: compiling them one by one needs less memory.
     """
     tasks, algorithm = experiment.tasks, experiment.algorithm
-    # Tasks one by one stay in a CPU's cache; elsewhere all at once fill the device.
-    group_size = 1 if jax.default_backend() == "cpu" else None
-    settings: Any = {**protocol._asdict(), "task_group_size": group_size}
+    settings: Any = {**protocol._asdict(), "task_group_size": task_group_size()}
 
     def curve(inputs):
         key, agent = inputs

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from metarl_jax.evaluation import check_protocol
 from metarl_jax.types import Agent, Key, MetaAlgorithm, State, Task, TaskDistribution
+from metarl_jax.validation import check_positive, check_tasks, shown
 
 
 class Evaluation(NamedTuple):
@@ -49,25 +51,38 @@ class Experiment(NamedTuple):
     adaptation_unit: str = "adaptation steps"
 
 
-def check_seed(seed: int, num_seeds: int = 1) -> None:
-    """Raises a `ValueError` unless seed, …, seed + num_seeds - 1 fit 32 bits."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0; got {seed!r}")
-    if seed + num_seeds > 2**32:
+def check_experiment(experiment: Experiment) -> None:
+    """Raises a `ValueError` unless it is what `train` and its evaluation take."""
+    if not isinstance(experiment, Experiment):
+        raise ValueError(f"experiment must be an Experiment; got {shown(experiment)}")
+    check_tasks(experiment.tasks)
+    if not isinstance(experiment.algorithm, MetaAlgorithm):
         raise ValueError(
-            f"seed must be below 2**32 - num_seeds + 1; got {seed} with {num_seeds} "
-            "seeds"
+            "algorithm of the experiment must be a MetaAlgorithm, as the functions of "
+            f"metarl_jax.algorithms make; got {shown(experiment.algorithm)}"
         )
+    check_positive(num_steps=experiment.num_steps)
+    check_evaluation(experiment, experiment.evaluation)
 
 
-def check_evaluation(protocol: Evaluation) -> None:
-    """Raises a `ValueError` that names the first count which is too small."""
-    for name, value in protocol._asdict().items():
-        least = 0 if name == "num_adaptation_steps" else 1
-        if value < least:
-            raise ValueError(
-                f"{name} of the evaluation must be at least {least}; got {value}"
-            )
+def check_evaluation(experiment: Experiment, protocol: Evaluation) -> None:
+    """Raises a `ValueError` if a protocol cannot be run on this machine."""
+    if not isinstance(protocol, Evaluation):
+        raise ValueError(f"evaluation must be an Evaluation; got {shown(protocol)}")
+    check_protocol(
+        experiment.tasks,
+        experiment.algorithm.policy,
+        **protocol._asdict(),
+        task_group_size=task_group_size(),
+    )
+
+
+def task_group_size() -> int | None:
+    """Returns how many tasks are evaluated at once, on the default device.
+
+    One by one they stay in a CPU's cache; elsewhere all at once fill the device.
+    """
+    return 1 if jax.default_backend() == "cpu" else None
 
 
 def seed_keys(seed: int, num_seeds: int) -> tuple[jax.Array, jax.Array]:

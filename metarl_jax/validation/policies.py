@@ -12,7 +12,7 @@ from metarl_jax import spaces
 from metarl_jax.distributions import Categorical
 from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.tracing import unequal_numbers
-from metarl_jax.types import Agent, Policy, TaskDistribution, Trajectory
+from metarl_jax.types import Agent, Policy, Task, TaskDistribution, Trajectory
 from metarl_jax.validation.scalars import check_positive, reason, shown
 
 
@@ -273,17 +273,20 @@ def check_decoder(
         )
 
 
-def check_agent(tasks: TaskDistribution, policy: Policy, agent: Agent) -> None:
-    """Raises a `ValueError` unless the policy can act as this agent.
+def check_agent(
+    tasks: TaskDistribution, policy: Policy, agent: Agent, task: Task
+) -> None:
+    """Raises a `ValueError` unless the policy can act as this agent in a task.
 
-    Further parameters than the policy's own are left alone.
+    Further networks than the policy's own are left alone.
     """
+    check_methods(policy)
     if not isinstance(agent, Agent):
         raise ValueError(
             "agent must be an Agent, as state.agent is; got a "
             f"{type(agent).__name__}: {shown(agent)}"
         )
-    _, held, params = _example(tasks, policy)
+    _, held, params = _example(tasks._replace(sample=lambda key: task), policy)
     pairs = {"parameters": (agent.params, params), "memory": (agent.memory, held)}
     for what, (got, wanted) in pairs.items():
         if difference := _difference(wanted, got):

@@ -4,6 +4,7 @@ Scalar arrays pass where a rate or a weight is asked for; one that is traced pas
 unread, so that a sweep can be a `jax.vmap` over a factory.
 """
 
+import itertools
 import numbers
 import reprlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from metarl_jax.memory import check_fits
 from metarl_jax.types import Differentiation, DifferentiationName, Key
 
 Number = float | jax.Array
@@ -56,6 +58,8 @@ def check_sizes(**sizes: Sequence[int]) -> None:
             )
         for size in value:
             check_positive(**{f"each of {name}": size})
+        weights = sum(a * b for a, b in itertools.pairwise(value))
+        check_fits(f"layers of {name}={shown(value)}", 4 * weights)
 
 
 def check_divides(total: int, /, *, of: str = "num_tasks", **divisors: int | None):
@@ -158,6 +162,20 @@ def check_differentiation(differentiation: Differentiation) -> None:
         raise ValueError(
             f"differentiation must be one of {', '.join(choices)}, or a policy of "
             f"jax.checkpoint_policies; got {differentiation!r}"
+        )
+
+
+def check_seed(seed: int, num_seeds: int = 1) -> None:
+    """Raises a `ValueError` unless seed, …, seed + num_seeds - 1 fit 32 bits."""
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not whole or seed < 0:
+        raise ValueError(
+            f"seed must be a whole number of at least 0; got {shown(seed)}"
+        )
+    if seed + num_seeds > 2**32:
+        raise ValueError(
+            f"seed must be below 2**32 - num_seeds + 1; got {shown(seed)} with "
+            f"{num_seeds} seeds"
         )
 
 
