@@ -4,6 +4,7 @@ Each figure is a function of recorded JSON and can be drawn again at any time
 (`metarl-jax plot RUN`). Several runs share one figure, a colour each.
 """
 
+import io
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,7 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
 
 
 def write_png(figure: Figure, path: Path) -> Path:
-    """Writes a figure whose directory exists.
+    """Writes a figure whose directory exists; a link in its place is replaced.
 
     Returns:
       The path.
@@ -132,8 +133,10 @@ def write_png(figure: Figure, path: Path) -> Path:
     Raises:
       ValueError: if the file cannot be written.
     """
+    drawn = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(drawn)
     try:
-        FigureCanvasAgg(figure).print_png(path)
+        files.replace_bytes(path, drawn.getvalue())
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error}") from None
     return path

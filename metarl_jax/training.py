@@ -23,6 +23,7 @@ from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.runs import (
     checkpoints,
     devices,
+    directory,
     files,
     interruption,
     machine,
@@ -114,9 +115,9 @@ def train(
       Where the run is and how far it came.
 
     Raises:
-      ValueError: if an argument is out of range, `output_dir` is in use, `resume` is no
-        run or one that differs from this, or `mesh` does not fit the devices, the
-        seeds or the tasks.
+      ValueError: if an argument is out of range, `output_dir` is not empty or cannot be
+        created, `resume` is no run, one that differs from this or one in which somebody
+        writes, or `mesh` does not fit the devices, the seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
     """
     check_options(
@@ -128,6 +129,7 @@ def train(
         max_skipped=max_skipped,
     )
     check_flags(quiet=quiet)
+    directory.check_name(name)
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
@@ -149,25 +151,30 @@ def train(
                 "a resumed run stays in its directory; give either --resume or "
                 f"--output-dir, not both (got {resume} and {output_dir})"
             )
-        run_dir = Path(resume)
-        _check_same_run(run_dir, config)
-    else:
-        run_dir = None if output_dir is None else Path(output_dir)
-        processes.on_first(lambda: files.check_new(run_dir))
+        _check_same_run(Path(resume), config)
 
     silent = quiet or not processes.is_first()
     console = Console(quiet=silent, highlight=False, soft_wrap=True)
     machine.enable_compilation_cache()
     with interruption.stop_on_signal() as stop, contextlib.ExitStack() as stack:
 
-        def open_manager(run_dir):
+        def open_directory():
+            if resume is not None:
+                opened = directory.existing(Path(resume))
+            else:
+                new_dir = None if output_dir is None else Path(output_dir)
+                opened = directory.new(new_dir, name, seed, num_seeds)
+            return str(stack.enter_context(opened))
+
+        def open_manager():
             manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
             stack.callback(checkpoints.close, manager)
             return manager
 
+        run_dir = Path(processes.on_first(open_directory))
         manager, restored, step = None, None, 0
         if resume is not None:
-            manager = open_manager(run_dir)
+            manager = open_manager()
             template = state_template(experiment.algorithm, num_seeds)
             restored = checkpoints.restore(manager, template, placement.everywhere)
             step = restored.step if restored else 0
@@ -176,7 +183,7 @@ def train(
                     f"{run_dir} has done {step} steps already, and num_steps is "
                     f"{experiment.num_steps}: nothing to train"
                 )
-                return Trained(Path(resume), restored.state, step, True)
+                return Trained(run_dir, restored.state, step, True)
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
@@ -188,16 +195,12 @@ def train(
                 checkpoints.discard_after(manager, step)
 
             def write_files():
-                if resume is None:
-                    directory = files.create(run_dir, name, seed, num_seeds)
-                else:
-                    directory = Path(resume)
-                    files.truncate_metrics(directory, step)
-                files.write_json(directory / files.CONFIG, config)
-                return str(directory)
+                if resume is not None:
+                    files.truncate_metrics(run_dir, step)
+                files.write_json(run_dir / files.CONFIG, config)
 
-            run_dir = Path(processes.on_first(write_files))
-            manager = manager or open_manager(run_dir)
+            processes.on_first(write_files)
+            manager = manager or open_manager()
             compiled = interruption.unless_stopped(
                 # Of several processes none may stay away from the first step.
                 stop if jax.process_count() == 1 else threading.Event(),

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 from microscopic import microscopic
 from tensorboardX.proto import event_pb2
 
-from metarl_jax.runs import checkpoints, files, interruption, machine
+from metarl_jax.runs import checkpoints, files, interruption, locking, machine
 from metarl_jax.training import train
 
 
@@ -331,7 +333,104 @@ def test_one_trace_and_nothing_left_of_a_refused_run(tmp_path):
     broken = fine._replace(algorithm=fine.algorithm._replace(step=widening))
     with pytest.raises(ValueError, match="must return a state of the structure"):
         run(tmp_path / "refused", experiment=broken)
+    with pytest.raises(ValueError, match="must return a state of the structure"):
+        run(tmp_path / "refused" / "deep", experiment=broken)
     assert not (tmp_path / "refused").exists()
+
+
+def test_only_one_process_writes_in_a_directory(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from metarl_jax.runs import locking\n"
+        "with locking.held(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+    )
+    before = sorted(path.rglob("*"))
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"1\n"
+        named = rf"in use by process {process.pid} on {re.escape(socket.gethostname())}"
+        for resume in (True, False):
+            with pytest.raises(ValueError, match=named):
+                run(path, resume=resume, num_steps=13)
+        (tmp_path / "new").mkdir()
+        with locking.held(tmp_path / "new"), pytest.raises(ValueError, match="in use"):
+            run(tmp_path / "new")
+        assert metrics(path) == metrics(whole.run_dir)
+        process.kill()
+    # The lock ended with its process.
+    run(path, resume=True, num_steps=12)
+    assert before == sorted(path.rglob("*"))
+
+
+def test_a_lock_left_on_another_machine_is_said(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    (path / locking.LOCK).write_text("process 3 on elsewhere since 2026-01-01 00:00:00")
+    with pytest.warns(UserWarning, match="in use by process 3 on elsewhere since 2026"):
+        run(path, resume=True, num_steps=12)
+    run(path, resume=True, num_steps=12)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.jsonl", "evaluation.json", "checkpoints", "checkpoints/5", "deep/a/link"],
+)
+@pytest.mark.parametrize("target", ["there", "there, relative", "/nowhere/at/all"])
+def test_a_link_out_of_a_run_is_refused(name, target, whole, tmp_path):
+    path, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(whole.run_dir, path)
+    link = path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        shutil.move(link, outside)
+    if target == "there, relative":
+        target = os.path.relpath(outside, link.parent)
+    link.symlink_to(outside if target == "there" else target)
+    before = sorted((p, p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"is a link to .*, outside of the run"):
+        run(path, resume=True, num_steps=20)
+    assert before == sorted((p, p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
+
+
+def test_links_within_a_run_are_followed(whole, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(whole.run_dir, path)
+    shutil.move(path / "checkpoints", path / "kept")
+    (path / "checkpoints").symlink_to("kept")
+    assert run(path, resume=True, num_steps=13).step == 13
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "/x", "..", ".", "", "a\0b"])
+def test_a_name_is_that_of_one_directory(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="name must be one that a directory can have"):
+        train(microscopic(), name=name, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/x", "cannot be created"),
+        ("file", "is a file"),
+        ("/proc/nope/x", "cannot be created"),
+        ("/dev/null", "is a file"),
+        ("x" * 300, "cannot be created"),
+        (os.fsdecode(b"caf\xe9"), "must be UTF-8"),
+    ],
+)
+def test_a_directory_is_made_before_anything_is_traced(path, message, tmp_path):
+    traces = []
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / path, experiment=microscopic(traces=traces))
+    assert not traces
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def events(path):

@@ -4,7 +4,6 @@ Everything here is plain JSON that any tool can read, and this module imports ne
 JAX nor an environment, so that the command line can look at a run at once.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -53,9 +52,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replaces a file's text in one step that a crash cannot cut in half."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Replaces a file, or a link to one, likewise."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "xb") as file:  # never through a link
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -97,64 +102,6 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{run_dir / CONFIG} lacks {', '.join(missing)}")
     return config
-
-
-def check_new(run_dir: Path | None) -> None:
-    """Checks that a new run would overwrite nothing.
-
-    Raises:
-      ValueError: if `run_dir` is a file or a directory with something in it.
-    """
-    if run_dir is None:
-        return
-    if run_dir.is_dir():
-        if any(run_dir.iterdir()):
-            raise ValueError(
-                f"output directory {run_dir} is not empty; an empty or new one is "
-                "required, or --resume to continue the run in it"
-            )
-    elif run_dir.exists():
-        raise ValueError(
-            f"output directory {run_dir} is a file; a new or empty directory is "
-            "required"
-        )
-
-
-def create(run_dir: Path | None, experiment: str, seed: int, num_seeds: int) -> Path:
-    """Creates the directory of a new run.
-
-    Args:
-      run_dir: the directory; None for the first that does not exist of
-        `runs/<experiment>-seed<seed>`, `runs/<experiment>-seed<seed>-run2`, …
-      experiment: its name.
-      seed: the first seed.
-      num_seeds: how many there are.
-
-    Returns:
-      The directory.
-
-    Raises:
-      ValueError: if it cannot be created.
-    """
-    try:
-        if run_dir is not None:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            return run_dir
-        name = f"{experiment}-seed{seed}"
-        if num_seeds > 1:
-            name = f"{experiment}-seeds{seed}-{seed + num_seeds - 1}"
-        number, run_dir = 1, Path("runs") / name
-        while True:
-            # Not `exists` and then `mkdir`: two runs may be started at once.
-            with contextlib.suppress(FileExistsError):
-                run_dir.mkdir(parents=True)
-                return run_dir
-            number += 1
-            run_dir = Path("runs") / f"{name}-run{number}"
-    except OSError as error:
-        raise ValueError(
-            f"output directory {run_dir} cannot be created: {error.strerror}"
-        ) from None
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

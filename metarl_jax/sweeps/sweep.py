@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl_jax import training
 from metarl_jax.choice import Choice
-from metarl_jax.runs import drawable, files
+from metarl_jax.runs import directory, drawable, files
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.sweeps.combinations import (
     Combination,
@@ -160,7 +160,7 @@ def _check_same_sweep(output_dir: Path, plan: Plan) -> None:
       ValueError: if it holds something else, or another sweep.
     """
     if not (output_dir / SWEEP).exists():
-        files.check_new(output_dir)
+        directory.check_new(output_dir)
         return
     old, new = files.read_json(output_dir / SWEEP), files.jsonable(_described(plan))
     if not isinstance(old, dict) or not isinstance(old.get("options"), dict):
