@@ -50,7 +50,7 @@ def test_thompson_sampling_pulls_an_arm_as_often_as_it_is_best():
     assert np.ptp(expected) > 0.1
 
 
-@pytest.mark.parametrize(("exploration", "arm"), [(1.0, 1), (0.0, 1), (-2.0, 0)])
+@pytest.mark.parametrize(("exploration", "arm"), [(1.0, 1), (0.4, 0), (0.0, 0)])
 def test_ucb_pulls_the_largest_bound(exploration, arm):
     strategy = gaussian_bandit.ucb(3, exploration=exploration)
     memory = remembered(strategy)
@@ -59,11 +59,11 @@ def test_ucb_pulls_the_largest_bound(exploration, arm):
         return strategy.apply({}, memory, None)[0].mode()
 
     assert pull(memory) == 2  # not pulled yet
-    # Means 0.6, 1.3, 0.1 after 3, 1, 4 pulls: the bounds are 0.6 + c/√3, 1.3 + c, ….
+    # Means 0.6, 0.3, 0.1 after 3, 1, 4 pulls: the bounds are 0.6 + c/√3, 0.3 + c, ….
     memory = memory._replace(
-        total=memory.total.at[2].set(0.4), pulls=memory.pulls.at[2].set(4)
+        total=memory.total.at[1:].set([0.3, 0.4]), pulls=memory.pulls.at[2].set(4)
     )
-    bounds = [0.6 + exploration / 3**0.5, 1.3 + exploration, 0.1 + exploration / 2]
+    bounds = [0.6 + exploration / 3**0.5, 0.3 + exploration, 0.1 + exploration / 2]
     assert pull(memory) == arm == np.argmax(bounds)
 
 
