@@ -15,7 +15,7 @@ def available() -> float:
 
     Those of a CPU have the machine's, or what the process's control group leaves of it.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     held = (device.memory_stats() or {}).get("bytes_limit")
     if held is not None:
         return held * jax.device_count()

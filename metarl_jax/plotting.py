@@ -77,13 +77,18 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
       run, `paths.png`, `beliefs.png` and `goal_beliefs.png` where these were recorded.
 
     Raises:
-      ValueError: if a directory is no run, nothing was recorded yet, or a record is not
-        what can be drawn.
+      ValueError: if a directory is no run or given twice, nothing was recorded yet, or
+        a record is not what can be drawn.
 
     Warns:
       UserWarning: if runs that are compared were evaluated differently.
     """
     directories = [Path(run_dir) for run_dir in run_dirs]
+    for i, directory in enumerate(directories):
+        if directory.resolve() in [other.resolve() for other in directories[:i]]:
+            raise ValueError(
+                f"runs to compare must be different ones; got {directory} twice"
+            )
     configs = [files.read_config(directory) for directory in directories]
     labels = _labels(directories, configs)
     metrics, evaluations = {}, {}

@@ -179,6 +179,14 @@ def train(
             restored = checkpoints.restore(manager, template, placement.everywhere)
             step = restored.step if restored else 0
             if restored and step >= experiment.num_steps:
+                if mesh is not None:  # nothing to share out, but it must be possible
+                    _lower(
+                        experiment.algorithm,
+                        seed,
+                        num_seeds,
+                        seed_group_size,
+                        placement,
+                    )
                 console.print(
                     f"{run_dir} has done {step} steps already, and num_steps is "
                     f"{experiment.num_steps}: nothing to train"

@@ -9,14 +9,18 @@ import importlib
 import json
 import re
 import sys
+import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from microscopic import microscopic
 
 import metarl_jax
 from metarl_jax.batching import map_seeds, map_tasks, mean_over_tasks
@@ -25,6 +29,7 @@ from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
+from metarl_jax.training import train
 from metarl_jax.trust_region import TrustRegion
 
 NUM_DEVICES, NUM_TASKS = 8, 16
@@ -154,10 +159,24 @@ def seeds(devices):
     return found
 
 
+def resumed():
+    """What is said to a finished run whose 4 tasks are to be shared out among 3."""
+    settings: Any = {"name": "microscopic", "quiet": True}
+    experiment = microscopic(num_steps=1, num_tasks=4)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the other mesh
+        train(experiment, output_dir=Path(folder) / "run", **settings)
+        try:
+            train(experiment, resume=Path(folder) / "run", mesh="tasks=3", **settings)
+        except ValueError as error:
+            return str(error)
+    return "accepted"
+
+
 if __name__ == "__main__":
     mesh = jax.make_mesh((NUM_DEVICES,), ("tasks",), axis_types=(AxisType.Auto,))
     folder = Path(metarl_jax.__file__).parent / "algorithms"
     names = sorted({path.stem for path in folder.glob("*.py")} - {"__init__"})
     found = {name: compare(name, mesh) for name in sys.argv[1:] or names}
     groups = {"groups": batched(mesh), "seeds": seeds(jax.devices())}
-    print(json.dumps({**groups, "algorithms": found}))
+    print(json.dumps({**groups, "resumed": resumed(), "algorithms": found}))

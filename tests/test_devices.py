@@ -83,6 +83,10 @@ def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
         ("seeds=0", "seeds of the mesh must be .* at least 1; got '0'"),
         ("tasks=4,seeds=3", "seeds of the mesh must divide num_seeds; got 3 and 4"),
         ("tasks=64,seeds=2", "needs 128 devices; there are .*JAX_NUM_CPU_DEVICES=128"),
+        ("", "axes tasks and seeds .* got '' in ''"),
+        ("tasks=²", "tasks of the mesh must be .* at least 1; got '²'"),
+        ("tasks=" + "9" * 5000, "a number of devices that there can be; got '999"),
+        (3, "mesh must be a string such as tasks=4,seeds=2, or None; got 3"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(mesh, message, tmp_path):
@@ -102,14 +106,47 @@ def test_a_mesh_that_cannot_be_is_refused(mesh, message, tmp_path):
     [
         ((None, 2, None), "num_processes needs a coordinator; got 2"),
         (("here:1", None, 0), "here:1 needs num_processes"),
-        (("here", 2, 0), "host:port or auto; got 'here'"),
+        (("here", 2, 0), "host:port or auto, .*; got 'here'"),
+        ((":80", 2, 0), "host:port or auto, .*; got ':80'"),
+        (("here:99999", 2, 0), "port from 1 to 65535; got 'here:99999'"),
+        (("256.1.1.1:80", 2, 1), "address or the name .*; got '256.1.1.1:80'"),
+        (("1.2.3:80", 2, 0), "address or the name .*; got '1.2.3:80'"),
+        (("[::g]:80", 2, 0), "address or the name .*; got '\\[::g\\]:80'"),
+        (("a..b:80", 2, 0), "address or the name .*; got 'a..b:80'"),
         (("here:1", 2, 2), "process_id must be .* below num_processes; got 2 of 2"),
-        (("here:1", 0, 0), "num_processes must be at least 1; got 0"),
+        (("here:1", 0, 0), "num_processes must be at least 1 .*; got 0"),
     ],
 )
 def test_a_process_that_does_not_know_its_place_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         processes.join(*arguments)
+
+
+def test_a_cpu_is_not_divided_without_end():
+    with pytest.raises(ValueError, match=r"needs 4096 devices .* at most 2048"):
+        devices.divide_cpu("tasks=4096")
+
+
+def test_nobody_is_waited_for_without_end(monkeypatch):
+    """Whoever is not process 0 is told that nobody answers, and then gives up."""
+    monkeypatch.setattr(processes, "CONNECT_SECONDS", 0.2)
+    there = f"localhost:{free_port()}"
+    with (
+        pytest.warns(UserWarning, match=f"nobody answers at the coordinator {there}"),
+        pytest.raises(ValueError, match=f"nobody .* {there} within 0.2 seconds"),
+    ):
+        processes.join(there, 2, 1)
+
+
+def test_process_0_must_be_able_to_listen():
+    with socket.create_server(("", 0)) as listener:
+        there = f"localhost:{listener.getsockname()[1]}"
+        with pytest.raises(ValueError, match="process 0 must be able to listen at"):
+            processes.join(there, 2, 0)
+
+
+def test_a_finished_run_is_not_resumed_on_devices_that_cannot_share_its_tasks(eight):
+    assert "got 3 devices and 4 tasks" in eight["resumed"]
 
 
 def test_one_process_asks_itself():

@@ -172,7 +172,22 @@ def parse(kind: type, args: list[str], *, prog: str) -> Any:
         raise ValueError(
             f"unknown {what} {first!r}{suggestion(first, known)}; see {prog} --help"
         )
+    _check_paths(kind, args)
     return parsed
+
+
+def _check_paths(kind: type, args: Sequence[str]) -> None:
+    """Raises a `ValueError` if a path is empty, which would be the current folder."""
+    for field in dataclasses.fields(kind):
+        nested = field.type
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            _check_paths(nested, args)
+        elif "Path" in str(nested):
+            option = "--" + field.name.replace("_", "-")
+            following = [*args[1:], None]
+            pairs = list(zip(args, following, strict=True))
+            if (option, "") in pairs or f"{option}=" in args:
+                raise ValueError(f"{option} must be a path; got ''")
 
 
 def value_of(option: str, args: Sequence[str]) -> str | None:

@@ -6,12 +6,16 @@ What is learned on a mesh is what is learned on one device but for the order of 
 
 import math
 import os
+import reprlib
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.batching import SEED_AXIS, TASK_AXIS
+
+# More devices of a CPU get the numbers of another process's.
+MAX_CPU_DEVICES = 2**11
 
 
 class Placement(NamedTuple):
@@ -28,6 +32,11 @@ def parse_mesh(mesh: str) -> dict[str, int]:
     Raises:
       ValueError: if it is not of that form.
     """
+    if not isinstance(mesh, str):
+        raise ValueError(
+            f"mesh must be a string such as {TASK_AXIS}=4,{SEED_AXIS}=2, or None; got "
+            f"{mesh!r}"
+        )
     sizes: dict[str, int] = {}
     for part in mesh.split(","):
         name, _, size = part.partition("=")
@@ -36,9 +45,14 @@ def parse_mesh(mesh: str) -> dict[str, int]:
                 f"mesh must give the axes {TASK_AXIS} and {SEED_AXIS} once at most, as "
                 f"in {TASK_AXIS}=4,{SEED_AXIS}=2; got {name!r} in {mesh!r}"
             )
-        if not size.isdecimal() or int(size) < 1:
+        if not size.isdecimal() or not size.strip("0"):
             raise ValueError(
                 f"{name} of the mesh must be a whole number of at least 1; got {size!r}"
+            )
+        if len(size) > 9:
+            raise ValueError(
+                f"{name} of the mesh must be a number of devices that there can be; "
+                f"got {reprlib.repr(size)}"
             )
         sizes[name] = int(size)
     return sizes
@@ -51,9 +65,15 @@ def divide_cpu(mesh: str, *, num_processes: int = 1) -> None:
     there are. Without effect on a machine with accelerators.
 
     Raises:
-      ValueError: if `mesh` is not what `parse_mesh` reads.
+      ValueError: if `mesh` is not what `parse_mesh` reads, or has more devices than any
+        machine.
     """
     num_devices = math.prod(parse_mesh(mesh).values()) // num_processes
+    if num_devices > MAX_CPU_DEVICES:
+        raise ValueError(
+            f"mesh {mesh} needs {num_devices} devices of each process; there are at "
+            f"most {MAX_CPU_DEVICES}"
+        )
     said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if said or jax.config.jax_num_cpu_devices >= 0:  # pyright: ignore
         return

@@ -4,6 +4,7 @@ All of them go through the same steps in the same order, or they would wait for 
 another without end: what one of them finds out alone, all are told before they act.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from metarl_jax.runs import addresses
+
 _ANSWER_BYTES = 2**14
+# For process 0 to be there when another looks for it.
+CONNECT_SECONDS = 45.0
 
 
 def join(
@@ -30,7 +35,8 @@ def join(
       process_id: which this is, from 0.
 
     Raises:
-      ValueError: if something is missing or out of range.
+      ValueError: if something is missing or out of range, or nobody answers at the
+        coordinator's address within `CONNECT_SECONDS`.
     """
     given = {"num_processes": num_processes, "process_id": process_id}
     if coordinator is None:
@@ -42,17 +48,24 @@ def join(
         for name, value in given.items():
             if value is None:
                 raise ValueError(f"coordinator {coordinator} needs {name}; got None")
-        if not coordinator.rpartition(":")[2].isdecimal():
-            raise ValueError(
-                f"coordinator must be host:port or auto; got {coordinator!r}"
-            )
-    if num_processes is not None and num_processes < 1:
-        raise ValueError(f"num_processes must be at least 1; got {num_processes}")
+        addresses.parse(coordinator, name="coordinator")
+    if num_processes is not None and not 1 <= num_processes < 2**31:
+        raise ValueError(
+            f"num_processes must be at least 1 and an index; got {num_processes}"
+        )
     if process_id is not None and not 0 <= process_id < (num_processes or 2**31):
         raise ValueError(
             f"process_id must be at least 0 and below num_processes; got {process_id} "
             f"of {num_processes}"
         )
+    if coordinator != "auto":
+        # JAX would wait for minutes and then end the process where it stands.
+        alone = contextlib.nullcontext()
+        if process_id == 0:
+            port = addresses.parse(coordinator, name="coordinator")[1]
+            alone = addresses.listening(port, name="the coordinator")
+        with alone:
+            addresses.wait_for(coordinator, name="coordinator", seconds=CONNECT_SECONDS)
     try:
         jax.distributed.initialize(
             None if coordinator == "auto" else coordinator, num_processes, process_id

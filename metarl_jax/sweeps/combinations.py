@@ -1,13 +1,17 @@
 """What a sweep varies, and the combinations that come of it."""
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import MAX_INDEX, check_positive, shown
+
+# Each is built and checked before the first is trained.
+MAX_RUNS = 1000
 
 Combination = dict[str, Any]  # value by option
 
@@ -43,6 +47,11 @@ def check_varied(vary: Varied) -> None:
                 raise ValueError(
                     f"the range of {name} must go from a number to a greater one; got "
                     f"{values}"
+                )
+            if values.whole and max(-values.low, values.high) > MAX_INDEX:
+                raise ValueError(
+                    f"the range of {name} must end at {MAX_INDEX}, the largest index; "
+                    f"got {values}"
                 )
             if values.geometric and values.low <= 0:
                 raise ValueError(
@@ -80,11 +89,13 @@ def combinations(
                     f"{shown_option(option)} is drawn from {values}, which needs "
                     "num_samples; got None"
                 )
+        check_num_runs(math.prod(len(values) for values in vary.values()))
         return [
             dict(zip(vary, values, strict=True))
             for values in itertools.product(*vary.values())
         ]
     check_positive(num_samples=num_samples)
+    check_num_runs(num_samples)
     rng = np.random.default_rng(seed)
     drawn: dict[str, Combination] = {}
     for _ in range(100 * num_samples + 1000):
@@ -96,6 +107,14 @@ def combinations(
         f"num_samples must be at most the number of different combinations; got "
         f"{num_samples} and found {len(drawn)}"
     )
+
+
+def check_num_runs(num_runs: int) -> None:
+    """Raises a `ValueError` if a sweep would have too many runs."""
+    if num_runs > MAX_RUNS:
+        raise ValueError(
+            f"a sweep must have at most {MAX_RUNS} runs; got {shown(num_runs)}"
+        )
 
 
 def _draw(values: Sequence[Any] | Range, rng: np.random.Generator) -> Any:

@@ -22,6 +22,7 @@ from metarl_jax.validation.policies import (
     trajectory,
 )
 from metarl_jax.validation.scalars import (
+    MAX_INDEX,
     check_above_zero,
     check_at_least,
     check_choice,
@@ -41,6 +42,7 @@ from metarl_jax.validation.scalars import (
 )
 
 __all__ = [
+    "MAX_INDEX",
     "check_above_zero",
     "check_agent",
     "check_appended",
