@@ -397,6 +397,20 @@ def test_a_link_out_of_a_run_is_refused(name, target, whole, tmp_path):
     assert before == sorted((p, p.lstat().st_mtime_ns) for p in tmp_path.rglob("*"))
 
 
+def test_a_lock_that_is_another_s_file_is_not_written(tmp_path):
+    path, outside = tmp_path / "run", tmp_path / "outside"
+    path.mkdir()
+    outside.write_text("kept")
+    (path / locking.LOCK).hardlink_to(outside)
+    with pytest.raises(ValueError, match="is no file of its own"):
+        run(path)
+    (path / locking.LOCK).unlink()
+    os.mkfifo(path / locking.LOCK)
+    with pytest.raises(ValueError, match="is no file of its own"):
+        run(path)
+    assert outside.read_text() == "kept"
+
+
 def test_links_within_a_run_are_followed(whole, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(whole.run_dir, path)

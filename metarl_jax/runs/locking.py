@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 import time
 import warnings
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def held(run_dir: Path) -> Iterator[None]:
 def holder(run_dir: Path) -> str | None:
     """Says who writes in a directory; None for nobody."""
     try:
-        lock = os.open(run_dir / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        lock = os.open(run_dir / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -60,6 +61,10 @@ def _acquire(path: Path) -> int:
     host, now = socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")
     try:
         lock = _open_locked(path)
+        opened = os.fstat(lock)
+        if not stat.S_ISREG(opened.st_mode) or opened.st_nlink > 1:
+            os.close(lock)
+            raise ValueError(f"{path} is no file of its own; remove it")
         before = _text(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {host} since {now}\n".encode(), 0)
