@@ -1,5 +1,6 @@
 """What is to be trained, by names: on the command line, in a record, in a sweep."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -78,6 +79,30 @@ class Choice(NamedTuple):
             )
         return cast("Callable[..., Experiment]", found)
 
+    def build(
+        self, factory: "Callable[..., Experiment]", options: Mapping[str, Any]
+    ) -> "Experiment":
+        """Builds the experiment by what `load` returned, and notes what it was made of.
+
+        Args:
+          factory: what `load` returned.
+          options: of the factory; the records have those that are left out, too.
+
+        Raises:
+          ValueError: if the factory returns something else, or refuses the options.
+        """
+        from metarl_jax.runs.experiment import Experiment, Origin
+
+        experiment = factory(**options)
+        if not isinstance(experiment, Experiment):
+            raise ValueError(
+                f"{self.name} must return an Experiment; got "
+                f"{type(experiment).__name__}"
+            )
+        parameters = inspect.signature(factory).parameters.values()
+        every = {p.name: p.default for p in parameters} | dict(options)
+        return experiment._replace(origin=Origin(self.label, self.record(), every))
+
     def named(self) -> "Choice":
         """Makes paths absolute and remembers the files, which the user has named."""
         choice = self._replace(
@@ -139,6 +164,30 @@ def recorded(
     choice = choice._replace(**again)
     choice.check_names()
     return choice.named() if again else choice
+
+
+def recorded_options(
+    factory: Callable[..., Any], config: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Returns the recorded options of a run, as its experiment takes them.
+
+    Raises:
+      ValueError: if the experiment has no option of a recorded name.
+    """
+    if config is None:
+        return {}
+    known = inspect.signature(factory).parameters
+    for name in config["options"]:
+        if name not in known:
+            raise ValueError(
+                f"the run was made with the option {name}, which "
+                f"{config['experiment']} does not have; an experiment with the same "
+                "options is required"
+            )
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config["options"].items()
+    }
 
 
 def _check_source(name, source, run_dir, part) -> None:

@@ -6,7 +6,6 @@ Each figure is a function of recorded JSON and can be drawn again at any time
 
 import io
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,10 +96,7 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
             metrics[label] = rows
         if result := drawable.read_evaluation(directory):
             evaluations[label] = result
-    if differences := protocol.differences(list(evaluations.values())):
-        warnings.warn(
-            f"the runs were evaluated differently: {differences}", stacklevel=2
-        )
+    protocol.warn_of_differences(list(evaluations.values()))
     alone = directories[0] if len(directories) == 1 else None
     figures = {}
     with rc_context(STYLE):

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ from metarl_jax.runs.experiment import (
 )
 from metarl_jax.runs.progress import TrainingProgress, announced
 from metarl_jax.runs.recording import Recorder
-from metarl_jax.types import Info, MetaAlgorithm, State
+from metarl_jax.types import Agent, Info, MetaAlgorithm, Policy, State
 from metarl_jax.validation import check_flags, check_positive, check_seed
 
 # Options that say how far to go, not what is learned on the way.
@@ -50,12 +50,48 @@ RESUMABLE_OPTIONS = ("num_steps",)
 
 
 class Trained(NamedTuple):
-    """What a training run left."""
+    """What a training run left.
 
-    run_dir: Path
-    state: State | None  # leading [S] axis for several seeds; None before step 1
-    step: int  # meta-training steps done
-    finished: bool  # false: it was asked to stop
+    Attributes:
+      run_dir: where it is; None where nothing was written.
+      state: leading `[S]` axis for several seeds; None before step 1.
+      step: meta-training steps done.
+      finished: false where it was asked to stop.
+      experiment: what was trained.
+      metrics: what was recorded of each step, as in `metrics.jsonl`.
+      seed: the first seed.
+      num_seeds: S.
+    """
+
+    run_dir: Path | None
+    state: State | None
+    step: int
+    finished: bool
+    experiment: Experiment
+    metrics: Sequence[Mapping[str, Any]] = ()
+    seed: int = 0
+    num_seeds: int = 1
+
+    @property
+    def agent(self) -> Agent:
+        """Where adaptation starts; leading `[S]` axis for several seeds.
+
+        Raises:
+          ValueError: if no step was done.
+        """
+        if self.state is None:
+            raise ValueError("training was stopped before its first step")
+        return self.state.agent  # pyright: ignore
+
+    @property
+    def algorithm(self) -> MetaAlgorithm:
+        """What learned."""
+        return self.experiment.algorithm
+
+    @property
+    def policy(self) -> Policy:
+        """How the agent acts."""
+        return self.experiment.algorithm.policy
 
 
 class _Lowered(NamedTuple):
@@ -71,20 +107,27 @@ class _Lowered(NamedTuple):
 def train(
     experiment: Experiment,
     *,
-    name: str,
-    chosen: Mapping[str, Any] | None = None,
+    name: str | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     num_seeds: int = 1,
     seed_group_size: int | None = None,
     output_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
     checkpoint_every: int = 50,
     max_skipped: int = 10,
     mesh: str | None = None,
     resume: str | Path | None = None,
+    callback: Callable[[int, Info], Any] | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Meta-trains and records the run in a directory.
+    """Meta-trains, and records the run in a directory where one is asked for.
+
+    >>> import metarl_jax
+    >>> experiment = metarl_jax.make_experiment("bandit", num_tasks=2, num_steps=3)
+    >>> trained = metarl_jax.train(experiment, seed=1, quiet=True)
+    >>> [row["step"] for row in trained.metrics]
+    [1, 2, 3]
 
     SIGINT and SIGTERM end the run after the current step, saved; a second SIGINT ends
     it at once. Several processes (`jax.distributed`) train one run together: each calls
@@ -93,26 +136,28 @@ def train(
 
     Args:
       experiment: what to train, for `experiment.num_steps` steps in all.
-      name: what the experiment is called in the records.
-      chosen: what it is made of by names (`metarl_jax.choice`), for the records, so
-        that the command line can build it again.
-      options: what the experiment was built with, likewise.
+      name: what the experiment is called in the records; None for `origin.label`.
+      options: what the experiment was built with; None for `origin.options`.
       seed: the first random seed.
       num_seeds: S, seeds trained together in one program: seed, …, seed + S - 1.
       seed_group_size: seeds under one `vmap`, one group after the other within a step;
         need not divide S. None: one seed on a CPU, whose cores one seed fills, all
         seeds of a device elsewhere.
-      output_dir: a new or empty directory; None for a new one in `runs/`.
+      output_dir: a new or empty directory.
+      runs_dir: a directory in which to make one that is called after the experiment and
+        its seeds. With neither this nor `output_dir` nothing is written.
       checkpoint_every: steps from one checkpoint to the next; the end is always saved.
       max_skipped: how many updates in a row may be left out for not being finite.
       mesh: the devices that tasks and seeds are shared out over, such as
         `"tasks=4,seeds=2"`; None for one device.
       resume: the directory of a run to continue, bit for bit, from its newest whole
         checkpoint.
+      callback: `(step, info)`, called after each step, counted from 1, with its info as
+        NumPy arrays; leading `[S]` axis for several seeds.
       quiet: whether to print nothing.
 
     Returns:
-      Where the run is and how far it came.
+      What was learned, where the run is and how far it came.
 
     Raises:
       ValueError: if an argument is out of range, `output_dir` is not empty or cannot be
@@ -129,12 +174,14 @@ def train(
         max_skipped=max_skipped,
     )
     check_flags(quiet=quiet)
+    origin = experiment.origin
+    name = origin.label if name is None else name
     directory.check_name(name)
     placement = devices.place(mesh, num_seeds=num_seeds)
     config = {
         "experiment": name,
-        "chosen": dict(chosen or {"name": name}),
-        "options": dict(options or {}),
+        "chosen": dict(origin.chosen or {"name": name}),
+        "options": dict(origin.options if options is None else options),
         "seed": seed,
         "num_seeds": num_seeds,
         "seed_group_size": seed_group_size,
@@ -152,6 +199,13 @@ def train(
                 f"--output-dir, not both (got {resume} and {output_dir})"
             )
         _check_same_run(Path(resume), config)
+    writes = not (resume is output_dir is runs_dir is None)
+
+    def trained(state, step, finished):
+        rows = recorder.rows if run_dir is None else files.read_metrics(run_dir)
+        return Trained(
+            run_dir, state, step, finished, experiment, rows, seed, num_seeds
+        )
 
     silent = quiet or not processes.is_first()
     console = Console(quiet=silent, highlight=False, soft_wrap=True)
@@ -163,18 +217,20 @@ def train(
                 opened = directory.existing(Path(resume))
             else:
                 new_dir = None if output_dir is None else Path(output_dir)
-                opened = directory.new(new_dir, name, seed, num_seeds)
+                opened = directory.new(
+                    new_dir, name, seed, num_seeds, runs_dir=runs_dir
+                )
             return str(stack.enter_context(opened))
 
-        def open_manager():
+        def open_manager(run_dir):
             manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
             stack.callback(checkpoints.close, manager)
             return manager
 
-        run_dir = Path(processes.on_first(open_directory))
+        run_dir = Path(processes.on_first(open_directory)) if writes else None
         manager, restored, step = None, None, 0
         if resume is not None:
-            manager = open_manager()
+            manager = open_manager(run_dir)
             template = state_template(experiment.algorithm, num_seeds)
             restored = checkpoints.restore(manager, template, placement.everywhere)
             step = restored.step if restored else 0
@@ -191,7 +247,7 @@ def train(
                     f"{run_dir} has done {step} steps already, and num_steps is "
                     f"{experiment.num_steps}: nothing to train"
                 )
-                return Trained(run_dir, restored.state, step, True)
+                return trained(restored.state, step, True)
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
@@ -202,13 +258,14 @@ def train(
             if manager is not None:
                 checkpoints.discard_after(manager, step)
 
-            def write_files():
+            def write_files(run_dir):
                 if resume is not None:
                     files.truncate_metrics(run_dir, step)
                 files.write_json(run_dir / files.CONFIG, config)
 
-            processes.on_first(write_files)
-            manager = manager or open_manager()
+            if run_dir is not None:
+                processes.on_first(partial(write_files, run_dir))
+                manager = manager or open_manager(run_dir)
             compiled = interruption.unless_stopped(
                 # Of several processes none may stay away from the first step.
                 stop if jax.process_count() == 1 else threading.Event(),
@@ -218,9 +275,17 @@ def train(
                 ),
             )
         compile_seconds = time.perf_counter() - start
+        recorder = Recorder(
+            run_dir if processes.is_first() else None,
+            num_seeds=num_seeds,
+            max_skipped=max_skipped,
+            purge_step=None if resume is None else step + 1,
+            callback=callback,
+        )
+        stack.callback(recorder.close)
         if compiled is None:
-            console.print(f"stopped; continue with: {files.resume_command(run_dir)}")
-            return Trained(run_dir, restored.state if restored else None, step, False)
+            console.print(f"stopped{_how_to_continue(run_dir)}")
+            return trained(restored.state if restored else None, step, False)
         compiled_step, compiled_init = compiled
         machine.return_freed_memory()
 
@@ -228,20 +293,12 @@ def train(
             console.print(f"{run_dir} continues after step {step}")
             state = devices.moved(restored.state, placement.by_seed)
             seconds = restored.record["seconds"]
-            skipped_in_a_row = np.asarray(restored.record["skipped_in_a_row"])
+            skipped = restored.record["skipped_in_a_row"]
+            recorder.skipped_in_a_row = np.asarray(skipped)
         else:
             if resume is not None:
                 console.print(f"{run_dir} has no checkpoint yet: starts at step 0")
             state, seconds = compiled_init(lowered.key_init), 0.0
-            skipped_in_a_row = np.zeros(num_seeds, int)
-        recorder = Recorder(
-            run_dir if processes.is_first() else None,
-            num_seeds=num_seeds,
-            max_skipped=max_skipped,
-            skipped_in_a_row=skipped_in_a_row,
-            purge_step=None if resume is None else step + 1,
-        )
-        stack.callback(recorder.close)
         progress = stack.enter_context(
             TrainingProgress(console, num_steps=experiment.num_steps, step=step)
         )
@@ -253,8 +310,9 @@ def train(
                 "peak_memory_mib": machine.peak_memory_mib(),
                 "skipped_in_a_row": recorder.skipped_in_a_row.tolist(),
             }
-            whole = devices.moved(state, placement.everywhere)
-            checkpoints.save(manager, step, whole, record)
+            if manager is not None:
+                whole = devices.moved(state, placement.everywhere)
+                checkpoints.save(manager, step, whole, record)
 
         step, state = _run_steps(
             lambda step, state: compiled_step(lowered.key_steps, step, state),
@@ -274,15 +332,20 @@ def train(
         raise FloatingPointError(
             f"{max_skipped} updates in a row, up to step {at_step}, were not finite "
             f"and were left out (seed {seed + member}); at most {max_skipped - 1} in "
-            f"a row are allowed; the state after step {step} is saved in {run_dir}"
+            f"a row are allowed"
+            + (f"; the state after step {step} is saved in {run_dir}" * writes)
         )
     finished = step >= experiment.num_steps
     if not finished:
-        console.print(
-            f"stopped after step {step}, saved; continue with: "
-            f"{files.resume_command(run_dir)}"
-        )
-    return Trained(run_dir, state, step, finished)
+        saved = ", saved" if writes else ""
+        console.print(f"stopped after step {step}{saved}{_how_to_continue(run_dir)}")
+    return trained(state, step, finished)
+
+
+def _how_to_continue(run_dir: Path | None) -> str:
+    return (
+        "" if run_dir is None else f"; continue with: {files.resume_command(run_dir)}"
+    )
 
 
 def check_options(

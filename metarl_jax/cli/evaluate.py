@@ -45,10 +45,9 @@ def evaluate(args: list[str]) -> int:
     settings = dataclasses.asdict(options)
     run_dir, name, method = map(settings.pop, ("run", "experiment", "method"))
     config = files.read_config(run_dir)
-    factory = choices.recorded(
-        config, run_dir, again={"name": name, "method": method}
-    ).load()
-    experiment = factory(**parsing.recorded_options(factory, config))
+    choice = choices.recorded(config, run_dir, {"name": name, "method": method})
+    factory = choice.load()
+    experiment = choice.build(factory, choices.recorded_options(factory, config))
     return evaluate_and_draw(experiment, run_dir, **settings)
 
 

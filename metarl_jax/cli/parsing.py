@@ -209,30 +209,6 @@ def suggestion(word: str, known: Any) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def recorded_options(
-    factory: Callable, config: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Returns the recorded options of a run, as its experiment takes them.
-
-    Raises:
-      ValueError: if the experiment has no option of a recorded name.
-    """
-    if config is None:
-        return {}
-    known = inspect.signature(factory).parameters
-    for name in config["options"]:
-        if name not in known:
-            raise ValueError(
-                f"the run was made with the option {name}, which "
-                f"{config['experiment']} does not have; an experiment with the same "
-                "options is required"
-            )
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config["options"].items()
-    }
-
-
 def _field_names(kind: type) -> list[str]:
     """Returns the names of a dataclass's fields, those of nested ones in place."""
     names = []

@@ -83,7 +83,7 @@ def train(args: list[str]) -> int:
         parsing.arguments(
             parsing.about(factory),
             {
-                **_defaults(parsing.recorded_options(factory, config), groups),
+                **_defaults(choices.recorded_options(factory, config), groups),
                 "run": _run_options(config),
                 "devices": DeviceOptions(),
             },
@@ -92,22 +92,20 @@ def train(args: list[str]) -> int:
         prog=prog,
     )
     experiment_options = parsing.flattened(options, groups)
-    experiment = factory(**experiment_options)
+    experiment = choice.build(factory, experiment_options)
 
     from metarl_jax import training
     from metarl_jax.runs import interruption
 
     trained = training.train(
         experiment,
-        name=choice.label,
-        chosen=choice.record(),
-        options=experiment_options,
+        runs_dir="runs",
         mesh=mesh,
         **dataclasses.asdict(options.run),
     )
     if not trained.finished:
         return leave(0) if interruption.is_something_abandoned() else 0
-    return evaluate_and_draw(experiment, trained.run_dir)
+    return evaluate_and_draw(experiment, trained.run_dir)  # type: ignore
 
 
 def take_devices(

@@ -1,6 +1,5 @@
 """Rows of a table that are trained first: each seed a run that any stop can resume."""
 
-import inspect
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -47,15 +46,12 @@ def learned(
     )
 
     def cell(directory):
-        build = Choice(name).load()
-        experiment = build(**options)
-        # All of them, as `metarl-jax train` records and resumes them.
-        defaults = inspect.signature(build).parameters.items()
-        recorded = {key: options.get(key, value.default) for key, value in defaults}
+        choice = Choice(name)
+        experiment = choice.build(choice.load(), options)
         values = [
             measure(
                 experiment.algorithm,
-                trained_agent(experiment, name, recorded, seed, directory),
+                trained_agent(experiment, seed, directory),
             )
             for seed in seeds
         ]
@@ -66,8 +62,6 @@ def learned(
 
 def trained_agent(
     experiment: training.Experiment,
-    name: str,
-    options: Mapping[str, Any],
     seed: int,
     directory: Path,
 ) -> Agent:
@@ -75,8 +69,6 @@ def trained_agent(
 
     Args:
       experiment: what to train.
-      name: of the experiment, for its records.
-      options: all that it was built with, likewise.
       seed: of the run.
       directory: where the run is kept, in a directory of its own.
 
@@ -94,8 +86,6 @@ def trained_agent(
         shutil.rmtree(run_dir, ignore_errors=True)
     trained = training.train(
         experiment,
-        name=name,
-        options=options,
         seed=seed,
         output_dir=None if begun else run_dir,
         resume=run_dir if begun else None,

@@ -61,7 +61,12 @@ def _check_empty(run_dir: Path) -> None:
 
 @contextlib.contextmanager
 def new(
-    run_dir: Path | None, experiment: str, seed: int, num_seeds: int
+    run_dir: Path | None,
+    experiment: str,
+    seed: int,
+    num_seeds: int,
+    *,
+    runs_dir: str | Path | None = None,
 ) -> Iterator[Path]:
     """Creates the directory of a new run, in which nobody else may write meanwhile.
 
@@ -69,17 +74,20 @@ def new(
 
     Args:
       run_dir: the directory; None for the first that does not exist of
-        `runs/<experiment>-seed<seed>`, `runs/<experiment>-seed<seed>-run2`, …
+        `<experiment>-seed<seed>`, `<experiment>-seed<seed>-run2`, … in `runs_dir`.
       experiment: its name.
       seed: the first seed.
       num_seeds: how many there are.
+      runs_dir: where to make one, if `run_dir` does not say.
 
     Raises:
       ValueError: if it cannot be created, has something in it, is in use, or has a path
         that is not UTF-8.
     """
     if run_dir is None:
-        run_dir, made = _make_next(experiment, seed, num_seeds)
+        run_dir, made = _make_next(
+            Path(runs_dir or "runs"), experiment, seed, num_seeds
+        )
     else:
         check_new(run_dir)
         made = _make(run_dir, exist_ok=True)
@@ -119,17 +127,19 @@ def check_links(run_dir: Path) -> None:
                 )
 
 
-def _make_next(experiment: str, seed: int, num_seeds: int) -> tuple[Path, list[Path]]:
+def _make_next(
+    runs_dir: Path, experiment: str, seed: int, num_seeds: int
+) -> tuple[Path, list[Path]]:
     name = f"{experiment}-seed{seed}"
     if num_seeds > 1:
         name = f"{experiment}-seeds{seed}-{seed + num_seeds - 1}"
-    number, run_dir = 1, Path("runs") / name
+    number, run_dir = 1, runs_dir / name
     while True:
         # Not `exists` and then `mkdir`: two runs may be started at once.
         with contextlib.suppress(FileExistsError):
             return run_dir, _make(run_dir, exist_ok=False)
         number += 1
-        run_dir = Path("runs") / f"{name}-run{number}"
+        run_dir = runs_dir / f"{name}-run{number}"
 
 
 def _make(run_dir: Path, *, exist_ok: bool) -> list[Path]:

@@ -69,7 +69,48 @@ def evaluate_run(
     """
     run_dir = Path(run_dir)
     config = files.read_config(run_dir)
-    given = Evaluation(num_tasks, num_episodes, num_adaptation_steps)  # type: ignore
+    protocol = protocol_of(experiment, num_tasks, num_episodes, num_adaptation_steps)
+    check_seed(seed)
+    restored = newest(experiment, run_dir, config["num_seeds"])
+    result, paths, beliefs = measure(
+        experiment,
+        restored.state,
+        protocol,
+        label=config["experiment"],
+        first_seed=config["seed"],
+        num_seeds=config["num_seeds"],
+        seed=seed,
+        quiet=quiet,
+    )
+    record = restored.record
+    result |= {
+        "training_steps": restored.step,
+        "training_seconds": round(record["seconds"], 2),
+        "compile_seconds": round(record["compile_seconds"], 2),
+        "training_peak_memory_mib": record["peak_memory_mib"],
+    }
+    if not processes.is_first():
+        return result
+    files.write_json(run_dir / files.EVALUATION, result)
+    if paths is not None:
+        files.write_json(run_dir / files.PATHS, _drawing(*paths))
+    if beliefs is not None:
+        files.write_json(run_dir / files.GOAL_BELIEFS, jax.tree.map(_rounded, beliefs))
+    return result
+
+
+def protocol_of(
+    experiment: Experiment,
+    num_tasks: int | None,
+    num_episodes: int | None,
+    num_adaptation_steps: int | None,
+) -> Evaluation:
+    """Returns the experiment's protocol but for the counts that are given.
+
+    Raises:
+      ValueError: if a count is out of range.
+    """
+    given = (num_tasks, num_episodes, num_adaptation_steps)
     protocol = Evaluation(
         *(
             default if value is None else value
@@ -78,17 +119,43 @@ def evaluate_run(
     )
     check_experiment(experiment)
     check_evaluation(experiment, protocol)
-    check_seed(seed)
-    machine.enable_compilation_cache()
-    num_seeds = config["num_seeds"]
-    restored = _newest(experiment, run_dir, num_seeds)
+    return protocol
 
+
+def measure(
+    experiment: Experiment,
+    states: State,
+    protocol: Evaluation,
+    *,
+    label: str,
+    first_seed: int,
+    num_seeds: int,
+    seed: int,
+    quiet: bool,
+) -> tuple[dict[str, Any], Any, Any]:
+    """Measures adaptation curves, and what is drawn beside them.
+
+    Args:
+      experiment: what was trained.
+      states: of its seeds, leading `[S]` axis for S > 1.
+      protocol: the counts.
+      label: what the result calls it.
+      first_seed: of those that were trained.
+      num_seeds: S.
+      seed: decides the held-out tasks and all that happens on them.
+      quiet: whether to print nothing.
+
+    Returns:
+      What is recorded in `evaluation.json`, but for the run's own facts; what paths and
+      beliefs are drawn of, each None where there is nothing.
+
+    Raises:
+      KeyboardInterrupt: at SIGINT or SIGTERM.
+    """
+    machine.enable_compilation_cache()
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     start = time.perf_counter()
-    root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
-    seeds = np.arange(config["seed"], config["seed"] + num_seeds, dtype=np.uint32)
-    keys = jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
-    states = restored.state
+    keys = evaluation_keys(seed, first_seed, num_seeds)
     if num_seeds == 1:
         states = jax.tree.map(lambda leaf: leaf[None], states)
     with announced(
@@ -96,15 +163,15 @@ def evaluate_run(
         f"evaluating on {protocol.num_tasks} held-out tasks, "
         f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
-        curve, references, paths = _measure(experiment, protocol, keys, states.agent)
+        agents: Any = states
+        curve, references, paths = _measure(experiment, protocol, keys, agents.agent)
         beliefs = _goal_beliefs(experiment, keys, states)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
     floor = [name for name in reversed(references) if name not in oracles]
     references = {name: references[name] for name in (*floor, *oracles)}
-    record = restored.record
     result = {
-        "experiment": config["experiment"],
+        "experiment": label,
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
         "interval": evaluation.interval_name(num_seeds),
@@ -119,25 +186,20 @@ def evaluate_run(
         "evaluation_seconds": round(time.perf_counter() - start, 2),
         "return_mean_by_seed": np.mean(curve, axis=1),
         "returns": np.round(curve.astype(float), 3),  # [S, N, K + 1]
-        "training_steps": restored.step,
-        "training_seconds": round(record["seconds"], 2),
-        "compile_seconds": round(record["compile_seconds"], 2),
-        "training_peak_memory_mib": record["peak_memory_mib"],
         "peak_memory_mib": machine.peak_memory_mib(),
         "device": machine.device_name(),
     }
-    result = files.jsonable(result)
-    if not processes.is_first():
-        return result
-    files.write_json(run_dir / files.EVALUATION, result)
-    if paths is not None:
-        files.write_json(run_dir / files.PATHS, _drawing(*paths))
-    if beliefs is not None:
-        files.write_json(run_dir / files.GOAL_BELIEFS, jax.tree.map(_rounded, beliefs))
-    return result
+    return files.jsonable(result), paths, beliefs
 
 
-def _newest(
+def evaluation_keys(seed: int, first_seed: int, num_seeds: int) -> jax.Array:
+    """Returns the keys `[S]` that decide each trained seed's held-out tasks."""
+    root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
+    seeds = np.arange(first_seed, first_seed + num_seeds, dtype=np.uint32)
+    return jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
+
+
+def newest(
     experiment: Experiment, run_dir: Path, num_seeds: int
 ) -> checkpoints.Restored:
     """Restores the newest whole checkpoint without touching the directory."""

@@ -19,6 +19,20 @@ class Evaluation(NamedTuple):
     num_adaptation_steps: int  # K
 
 
+class Origin(NamedTuple):
+    """What an experiment was built of, for the records of its runs.
+
+    Attributes:
+      label: what its runs are called; one component of a path.
+      chosen: its names (`metarl_jax.choice`), so that it can be built again.
+      options: what it was built with.
+    """
+
+    label: str = "experiment"
+    chosen: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+
+
 class Experiment(NamedTuple):
     """What is trained and how it is evaluated.
 
@@ -38,6 +52,7 @@ class Experiment(NamedTuple):
         `metarl_jax.plotting.goal_beliefs` draws.
       adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
         experience"` where a memory adapts in every episode.
+      origin: what it was built of, if it was built by names.
     """
 
     tasks: TaskDistribution
@@ -49,6 +64,7 @@ class Experiment(NamedTuple):
     belief: Callable[[Agent], tuple[jax.Array, jax.Array]] | None = None
     goal_beliefs: Callable[[Key, State], Any] | None = None
     adaptation_unit: str = "adaptation steps"
+    origin: Origin = Origin()
 
 
 def check_experiment(experiment: Experiment) -> None:

@@ -1,9 +1,11 @@
 """How long work shows itself: a live bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import html
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -46,6 +48,22 @@ def announced(console: Console, what: str) -> Iterator[None]:
     console.print(f"{time.perf_counter() - start:.1f} s")
 
 
+class _Cell:
+    """A bar below a notebook's cell, drawn again in its place."""
+
+    def __init__(self):
+        """Makes the place."""
+        from IPython.display import HTML, display
+
+        self._html = HTML
+        self._handle: Any = display(HTML(""), display_id=True)
+
+    def show(self, step: int, num_steps: int, text: str) -> None:
+        """Draws the bar anew."""
+        bar = f'<progress value="{step}" max="{num_steps}"></progress>'
+        self._handle.update(self._html(f"{bar} {html.escape(text)}"))
+
+
 class TrainingProgress:
     """Shows the meta-training steps done, the returns, the rate and the time left.
 
@@ -74,8 +92,10 @@ class TrainingProgress:
         self._start = time.perf_counter()
         self._last_line = -float("inf")
         self._seconds_between_lines = seconds_between_lines
-        self._bar = None
-        if console.is_terminal:
+        self._bar, self._cell = None, None
+        if console.is_jupyter and not console.quiet:
+            self._cell = _Cell()
+        elif console.is_terminal:
             self._bar = Progress(
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
@@ -114,6 +134,15 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.update(
                 self._task, completed=step, returns=returns, rate=_rate(rate)
+            )
+            return
+        if self._cell is not None:
+            left = (self._num_steps - step) / max(rate, 1e-9)
+            self._cell.show(
+                step,
+                self._num_steps,
+                f"{step}/{self._num_steps}, return {returns}, {_rate(rate)}, "
+                f"{_seconds(left)} left",
             )
             return
         due = now - self._last_line >= self._seconds_between_lines

@@ -1,5 +1,6 @@
 """How runs were evaluated, in words, from `evaluation.json`."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,3 +41,9 @@ def differences(results: Sequence[Mapping[str, Any]]) -> str:
         if len(values) > 1:
             found.append(f"{what} {' and '.join(values)}")
     return "; ".join(found)
+
+
+def warn_of_differences(results: Sequence[Mapping[str, Any]]) -> None:
+    """Warns, in the name of who called the caller, if results were measured unalike."""
+    if found := differences(results):
+        warnings.warn(f"the runs were evaluated differently: {found}", stacklevel=3)

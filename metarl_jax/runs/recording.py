@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ class Recorder:
         *,
         num_seeds: int,
         max_skipped: int,
-        skipped_in_a_row: np.ndarray,
         purge_step: int | None,
+        callback: Callable[[int, Info], Any] | None = None,
     ):
         """Opens the files in `run_dir`; None to count and write nothing.
 
-        `purge_step` is the first step to be written again.
+        `purge_step` is the first step to be written again. The callback is given each
+        step and its info.
         """
         self._num_seeds = num_seeds
         self._max_skipped = max_skipped
@@ -38,7 +40,10 @@ class Recorder:
             purge_step=purge_step,
             write_to_disk=run_dir is not None,
         )
-        self.skipped_in_a_row = skipped_in_a_row  # [S]
+        self._callback = callback
+        self.rows: list[dict[str, Any]] = []  # kept where nothing is written
+        self._keeps = run_dir is None
+        self.skipped_in_a_row = np.zeros(num_seeds, int)  # [S]
         self.given_up: tuple[int, int] | None = None  # which seed, at which step
         self.seconds = 0.0  # of training, at the last step written
         self.last_returns = float("nan"), float("nan")
@@ -56,8 +61,10 @@ class Recorder:
             row["seconds"] = round(self.seconds, 4)
             if self._num_seeds > 1:
                 row["seeds"] = fields
-            line = json.dumps(files.jsonable(row), allow_nan=False)
-            self._metrics.write(line + "\n")
+            plain = files.jsonable(row)
+            if self._keeps:
+                self.rows.append(plain)
+            self._metrics.write(json.dumps(plain, allow_nan=False) + "\n")
             for field, value in row.items():
                 # TensorBoard draws neither a curve of vectors nor one of NaN.
                 if field in ("step", "seeds") or np.ndim(value):
@@ -70,6 +77,8 @@ class Recorder:
             member = int(np.argmax(self.skipped_in_a_row))
             if self.skipped_in_a_row[member] >= self._max_skipped:
                 self.given_up = self.given_up or (member, step)
+            if self._callback is not None:
+                self._callback(step, info)
         self._metrics.flush()
 
     def _over_seeds(self, value: np.ndarray) -> Any:

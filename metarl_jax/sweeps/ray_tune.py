@@ -257,7 +257,7 @@ def _run_in_worker(config: dict[str, Any]) -> dict[str, Any]:
     run_dir = Path(config["directory"]) / run.name
     try:
         choice = Choice(**run.choice)
-        experiment = choice.load()(**run.options)
+        experiment = choice.build(choice.load(), run.options)
         if (run_dir / files.CONFIG).exists():
             where: Any = {"resume": run_dir}
         else:
@@ -266,9 +266,6 @@ def _run_in_worker(config: dict[str, Any]) -> dict[str, Any]:
             where = {"output_dir": run_dir}
         training.train(
             experiment,
-            name=choice.label,
-            chosen=choice.record(),
-            options=run.options,
             quiet=True,
             **run.training,
             **where,
