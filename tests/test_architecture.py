@@ -44,6 +44,7 @@ LAYERS = [
     {"worlds", "methods"},
     {"experiments"},
     {"choice", "training", "plotting"},
+    {"acting", "learned"},
     {"reproduction", "sweeps"},
     {"cli"},
 ]
@@ -52,7 +53,7 @@ WITHIN = {
     *("worlds", "experiments", "reproduction", "sweeps", "cli"),
 }
 IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}
-IMPURE |= {"reproduction", "sweeps", "cli"}
+IMPURE |= {"learned", "reproduction", "sweeps", "cli"}
 
 
 def unit(path):
