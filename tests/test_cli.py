@@ -155,6 +155,17 @@ def test_a_mesh_divides_the_cpu_before_jax_looks_for_devices():
         (["train", "point-nav-maml", "--hidden-sizes", "3", "a"], ["whole", "'3 a'"]),
         (["plot", "no"], ["no is not a directory"]),
         (["plot"], ["at least one run"]),
+        (["plot", "full", "--output", ""], ["--output", "a path", "''"]),
+        (["plot", "full", "--output="], ["--output", "a path", "''"]),
+        (["train", "point-nav-maml", "--output-dir", ""], ["--output-dir", "a path"]),
+        (["train", "point-nav-maml", "--mesh", ""], ["mesh", "''"]),
+        (
+            [
+                *("train", "point-nav-maml", "--coordinator", "256.1.1.1:80"),
+                *("--num-processes", "2", "--process-id", "1"),
+            ],
+            ["coordinator", "'256.1.1.1:80'"],
+        ),
         (["reproduce"], ["needs a table", "rl2-bandits"]),
         (["reproduce", "rl2-bandit"], ["'rl2-bandit'", "rl2-bandits?"]),
         (["reproduce", "rl2-bandits", "--quik"], ["--quik", "--quick"]),

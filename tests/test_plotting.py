@@ -330,6 +330,15 @@ def test_names_are_drawn_as_they_are(tmp_path):
     plotting.adaptation_curve({"x": result}).draw_without_rendering()
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path):
+    run = write_run(tmp_path / "run")
+    again = tmp_path / "again"
+    again.symlink_to(run)
+    for other in (run, tmp_path / "x" / ".." / "run", again):
+        with pytest.raises(ValueError, match="must be different ones; got .* twice"):
+            plotting.plot_runs([run, other], tmp_path)
+
+
 def test_runs_that_were_evaluated_differently_are_not_silently_compared(tmp_path):
     one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
     changed = {**evaluation(), "num_tasks": 40, "num_seeds": 1}

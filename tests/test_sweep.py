@@ -83,6 +83,24 @@ def run_sweep(directory):
             ["--vary", "inner-lr", "1", "2", "--num-samples", "3"],
             ["num_samples", "at most", "3", "2"],
         ),
+        (
+            ["--vary", "inner-lr", "uniform:1:2", "--num-samples", "1000000"],
+            ["at most 1000 runs", "1000000"],
+        ),
+        (
+            ["--vary", "num-tasks", "uniform:1:3000000000", "--num-samples", "2"],
+            ["num-tasks", "largest index", "uniform:1:3e+09"],
+        ),
+        (
+            [
+                word
+                for option in ("inner-lr", "max-kl", "discount", "gae-lambda")
+                for word in ("--vary", option, *map(str, range(10)))
+            ],
+            ["at most 1000 runs", "10000"],
+        ),
+        (["--vary", "inner-lr", "1", "--cpus-per-run", "nan"], ["cpus_per_run", "nan"]),
+        (["--vary", "inner-lr", "1", "--gpus-per-run", "nan"], ["share", "nan"]),
         (["--vary", "inner-lr", "1", "--num-seeds", "0"], ["num_seeds", "1", "0"]),
         (["--vary", "inner-lr", "1", "--output-dir", "full"], ["full", "not empty"]),
         (["--vary", "inner-lr", "1", "--output-dir", "full/a"], ["full/a", "file"]),

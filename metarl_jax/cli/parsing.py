@@ -184,9 +184,7 @@ def _check_paths(kind: type, args: Sequence[str]) -> None:
             _check_paths(nested, args)
         elif "Path" in str(nested):
             option = "--" + field.name.replace("_", "-")
-            following = [*args[1:], None]
-            pairs = list(zip(args, following, strict=True))
-            if (option, "") in pairs or f"{option}=" in args:
+            if (option, "") in itertools.pairwise(args) or f"{option}=" in args:
                 raise ValueError(f"{option} must be a path; got ''")
 
 
