@@ -192,10 +192,16 @@ def recorded_options(
 
 def _check_source(name, source, run_dir, part) -> None:
     """Raises a `ValueError` unless a recorded file may be imported."""
-    option = "--experiment" if part == "name" else "--method"
     attribute = name.rpartition(":")[2]
     path = Path(name.rpartition(":")[0])
-    hint = f"name it again to import it: {option} {path.name}:{attribute}"
+    named = f"{path.name}:{attribute}"
+    if part == "name":
+        hint = (
+            f"evaluate {run_dir} --experiment {named}, train {named} --resume {run_dir}"
+        )
+    else:
+        hint = f"evaluate {run_dir} --method {named}"
+    hint = f"it is imported when it is named again: {hint}"
     if source is None or not path.is_file():
         raise ValueError(f"{path}, which {run_dir} was trained from, is gone; {hint}")
     if Path(os.path.realpath(run_dir)) in Path(os.path.realpath(path)).parents:
