@@ -13,7 +13,7 @@ from test_cli import fails
 
 from metarl_jax import cli
 from metarl_jax.choice import Choice
-from metarl_jax.runs import files
+from metarl_jax.runs import schema
 from metarl_jax.runs.evaluation import _rows
 from metarl_jax.sweeps import figure, ray_tune, sweep, table
 from metarl_jax.sweeps.combinations import Range, combinations, name_of
@@ -157,7 +157,7 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
     def rows(run):
         """What a run learned and reached, without the clock."""
         metrics = files.read_metrics(Path(run))
-        return [{**row, "seconds": None} for row in metrics], files.read_json(
+        return [{**row, "seconds": None} for row in metrics], schema.read_json(
             Path(run) / "evaluation.json"
         )["returns"]
 
@@ -167,7 +167,7 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
         assert list(ours) == list(theirs)
         for key in ours.keys() - {"seconds"}:
             np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5)
-    record = files.read_json(Path("swept/sweep.json"))
+    record = schema.read_json(Path("swept/sweep.json"))
     by_name = {run["name"]: run for run in record["runs"]}
     assert by_name[HIGH]["return_mean"] == np.mean(alone[1], (0, 1)).tolist()
     last = [run["return_mean"][-1] for run in record["runs"]]
@@ -197,7 +197,7 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
     assert rows(runs / LOW) == before
     first = json.loads((runs / LOW / "metrics.jsonl").read_text().splitlines()[0])
     assert first["seconds"] > 0
-    finished, failed = files.read_json(Path("swept/sweep.json"))["runs"]
+    finished, failed = schema.read_json(Path("swept/sweep.json"))["runs"]
     assert (finished["name"], finished["status"]) == (LOW, "finished")
     assert (failed["name"], failed["status"]) == (HIGH, "failed")
     assert "not empty" in failed["error"]

@@ -21,7 +21,7 @@ from metarl_jax.policies.decoders import RewardPerState, transition_decoder
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
-from metarl_jax.runs import files
+from metarl_jax.runs import schema
 from metarl_jax.runs.evaluation import evaluate_run
 from metarl_jax.training import train
 
@@ -479,7 +479,7 @@ def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(tmp_path
     experiment = experiment._replace(algorithm=idle)
     train(experiment, name="grid-varibad", output_dir=run, quiet=True)
     evaluate_run(experiment, run, num_tasks=2, num_adaptation_steps=0, quiet=True)
-    recorded = files.read_json(run / "goal_beliefs.json")
+    recorded = schema.read_json(run / "goal_beliefs.json")
     learned, exact = np.array(recorded["learned"]), np.array(recorded["exact"])
     assert learned.shape == exact.shape == (2, 31, 5, 5)
     np.testing.assert_allclose(learned.sum(axis=(2, 3)), 1.0, atol=0.01)

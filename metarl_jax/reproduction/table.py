@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from metarl_jax.evaluation import summarise
-from metarl_jax.runs import files, machine
+from metarl_jax.runs import files, machine, schema
 from metarl_jax.runs.progress import announced
 
 CELLS = "cells"
@@ -231,7 +231,7 @@ def reproduce(
     paths = [_path(cells_dir, cell) for cell in table.cells]
     if len(set(paths)) < len(paths):
         raise ValueError(f"{table.name} has two cells of the same row and column")
-    found = {path: files.read_json(path) for path in sorted(cells_dir.glob("*.json"))}
+    found = {path: schema.read_json(path) for path in sorted(cells_dir.glob("*.json"))}
     for path, record in found.items():
         if not isinstance(record, dict) or not {"mean", "ci", "std"} <= record.keys():
             raise ValueError(

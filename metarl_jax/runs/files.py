@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from metarl_jax.runs import schema
+
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
@@ -66,20 +68,6 @@ def replace_bytes(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file of a run.
-
-    Raises:
-      ValueError: if there is no such file, or it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
-
-
 def read_config(run_dir: Path) -> dict[str, Any]:
     """Reads what a run was started with.
 
@@ -96,11 +84,23 @@ def read_config(run_dir: Path) -> dict[str, Any]:
             f"{run_dir} holds no {CONFIG}, so it is not a run; the directory that "
             "`metarl-jax train` wrote is required"
         )
-    config = read_json(run_dir / CONFIG)
+    where = str(run_dir / CONFIG)
+    config = dict(schema.mapping(schema.read_json(run_dir / CONFIG), where))
     required = ("experiment", "options", "seed", "num_seeds")
     missing = [key for key in required if key not in config]
     if missing:
-        raise ValueError(f"{run_dir / CONFIG} lacks {', '.join(missing)}")
+        raise ValueError(f"{where} lacks {', '.join(missing)}")
+    schema.text(config, "experiment", where)
+    schema.mapping(config["options"], f"{where}, options")
+    schema.whole(config, "seed", where, least=0)
+    schema.whole(config, "num_seeds", where)
+    if config.get("mesh") is not None:
+        schema.text(config, "mesh", where)
+    # What older records lack, or leave to the machine.
+    optional = ("num_steps", "seed_group_size", "checkpoint_every", "max_skipped")
+    for key in optional:
+        if config.get(key) is not None:
+            schema.whole(config, key, where)
     return config
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl_jax import training
 from metarl_jax.choice import Choice
-from metarl_jax.runs import directory, drawable, files
+from metarl_jax.runs import directory, drawable, files, schema
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.sweeps.combinations import (
     Combination,
@@ -162,7 +162,7 @@ def _check_same_sweep(output_dir: Path, plan: Plan) -> None:
     if not (output_dir / SWEEP).exists():
         directory.check_new(output_dir)
         return
-    old, new = files.read_json(output_dir / SWEEP), files.jsonable(_described(plan))
+    old, new = schema.read_json(output_dir / SWEEP), files.jsonable(_described(plan))
     if not isinstance(old, dict) or not isinstance(old.get("options"), dict):
         raise ValueError(
             f"{output_dir / SWEEP} is no record of a sweep; the directory of one, or a "
