@@ -39,7 +39,7 @@ from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.gymnasium_bridge import as_gymnasium
 from metarl_jax.evaluation import heldout_tasks, interquartile_mean, summarise
 from metarl_jax.experiments.cartpole_transfer import cartpole_transfer
-from metarl_jax.runs import files
+from metarl_jax.runs import files, history
 from metarl_jax.sample_efficiency import (
     LearningCurve,
     learning_curve,
@@ -230,7 +230,7 @@ def meta_training_steps(work_dir: Path, *fields: str, num_seeds: int) -> list[fl
 
     The reward is 1 a step, so that an episode's return is its length.
     """
-    runs = [files.read_metrics(work_dir / f"seed-{s}") for s in range(num_seeds)]
+    runs = [history.read(work_dir / f"seed-{s}") for s in range(num_seeds)]
     return [
         EPISODES_OF_A_STEP * sum(row[field] for row in rows for field in fields)
         for rows in runs

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from metarl_jax import catalogue
+from metarl_jax.options import fits
 from metarl_jax.runs import own_files
 
 if TYPE_CHECKING:
@@ -172,17 +173,24 @@ def recorded_options(
     """Returns the recorded options of a run, as its experiment takes them.
 
     Raises:
-      ValueError: if the experiment has no option of a recorded name.
+      ValueError: if the experiment has no option of a recorded name, or it cannot have
+        such a value.
     """
     if config is None:
         return {}
     known = inspect.signature(factory).parameters
-    for name in config["options"]:
+    for name, value in config["options"].items():
         if name not in known:
             raise ValueError(
                 f"the run was made with the option {name}, which "
                 f"{config['experiment']} does not have; an experiment with the same "
                 "options is required"
+            )
+        kind = known[name].annotation
+        if not fits(kind, value):
+            raise ValueError(
+                f"the record of the run has the option {name} = {value!r}, where "
+                f"{getattr(kind, '__name__', kind)} is required"
             )
     return {
         name: tuple(value) if isinstance(value, list) else value

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from metarl_jax import choice, evaluation, plotting
-from metarl_jax.runs import drawable, files, protocol
+from metarl_jax.runs import drawable, files, history, protocol
 from metarl_jax.runs import evaluation as measuring
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.training import Trained
@@ -99,7 +99,7 @@ def load_run(
         restored.step,
         restored.step >= experiment.num_steps,
         experiment,
-        files.read_metrics(run_dir),
+        history.read(run_dir),
         config["seed"] + seed,
     )
 

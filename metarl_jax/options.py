@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -99,6 +100,31 @@ def can_be_written(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(can_be_written, value))
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Tells whether a value is of a type, as far as a command line tells types apart.
+
+    >>> fits(tuple[int, ...], [3, 4]), fits(int | None, None), fits(int, True)
+    (True, True, False)
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(part, value) for part in parts)
+    if origin is typing.Literal:
+        return value in parts
+    if kind in (None, types.NoneType):
+        return value is None
+    if (origin or kind) in (tuple, list):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if origin is tuple and parts[-1] is not ...:
+            return len(parts) == len(value) and all(map(fits, parts, value))
+        return not parts or all(fits(parts[0], item) for item in value)
+    if kind in (int, float):
+        numbers = (int, float) if kind is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return kind not in (bool, str) or isinstance(value, kind)
 
 
 def argument_helps(docstring: str) -> dict[str, str]:

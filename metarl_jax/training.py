@@ -8,7 +8,6 @@ on how often a run is saved nor on whether it was interrupted.
 import contextlib
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,10 +24,12 @@ from metarl_jax.runs import (
     devices,
     directory,
     files,
+    history,
     interruption,
     machine,
     processes,
 )
+from metarl_jax.runs.config import check_same_run, check_unedited
 from metarl_jax.runs.experiment import (
     Evaluation as Evaluation,
 )
@@ -44,9 +45,6 @@ from metarl_jax.runs.progress import TrainingProgress, announced
 from metarl_jax.runs.recording import Recorder
 from metarl_jax.types import Agent, Info, MetaAlgorithm, Policy, State
 from metarl_jax.validation import check_flags, check_positive, check_seed
-
-# Options that say how far to go, not what is learned on the way.
-RESUMABLE_OPTIONS = ("num_steps",)
 
 
 class Trained(NamedTuple):
@@ -198,11 +196,11 @@ def train(
                 "a resumed run stays in its directory; give either --resume or "
                 f"--output-dir, not both (got {resume} and {output_dir})"
             )
-        _check_same_run(Path(resume), config)
+        check_same_run(Path(resume), config)
     writes = not (resume is output_dir is runs_dir is None)
 
     def trained(state, step, finished):
-        rows = recorder.rows if run_dir is None else files.read_metrics(run_dir)
+        rows = recorder.rows if run_dir is None else history.read(run_dir)
         return Trained(
             run_dir, state, step, finished, experiment, rows, seed, num_seeds
         )
@@ -222,6 +220,9 @@ def train(
                 )
             return str(stack.enter_context(opened))
 
+        def mend_metrics(run_dir):
+            history.mend(run_dir, step, restored.record if restored else None)
+
         def open_manager(run_dir):
             manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
             stack.callback(checkpoints.close, manager)
@@ -234,6 +235,8 @@ def train(
             template = state_template(experiment.algorithm, num_seeds)
             restored = checkpoints.restore(manager, template, placement.everywhere)
             step = restored.step if restored else 0
+            if restored:
+                check_unedited(Path(resume), restored.record)
             if restored and step >= experiment.num_steps:
                 if mesh is not None:  # nothing to share out, but it must be possible
                     _lower(
@@ -243,6 +246,7 @@ def train(
                         seed_group_size,
                         placement,
                     )
+                processes.on_first(partial(mend_metrics, run_dir))
                 console.print(
                     f"{run_dir} has done {step} steps already, and num_steps is "
                     f"{experiment.num_steps}: nothing to train"
@@ -260,7 +264,7 @@ def train(
 
             def write_files(run_dir):
                 if resume is not None:
-                    files.truncate_metrics(run_dir, step)
+                    mend_metrics(run_dir)
                 files.write_json(run_dir / files.CONFIG, config)
 
             if run_dir is not None:
@@ -309,6 +313,9 @@ def train(
                 "compile_seconds": compile_seconds,
                 "peak_memory_mib": machine.peak_memory_mib(),
                 "skipped_in_a_row": recorder.skipped_in_a_row.tolist(),
+                "config": files.jsonable(config),
+                "metrics_sha256": recorder.digest.hexdigest(),
+                "last_line": recorder.last_line,
             }
             if manager is not None:
                 whole = devices.moved(state, placement.everywhere)
@@ -499,34 +506,3 @@ def _lower(
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-
-
-def _check_same_run(run_dir: Path, config: dict[str, Any]) -> None:
-    """Checks that a run to be resumed was started with what it is resumed with.
-
-    Raises:
-      ValueError: if it is not a run, or an option that decides what is learned differs.
-    """
-    old, new = files.read_config(run_dir), files.jsonable(config)
-    pairs = {key: (old[key], new[key]) for key in ("experiment", "seed", "num_seeds")}
-    names = {**old["options"], **new["options"]}
-    absent = "absent"
-    for name in names:
-        if name not in RESUMABLE_OPTIONS:
-            pairs[name] = (
-                old["options"].get(name, absent),
-                new["options"].get(name, absent),
-            )
-    for name, (before, now) in pairs.items():
-        if before != now:
-            raise ValueError(
-                f"{run_dir} was started with {name} = {before} and cannot be resumed "
-                f"with {now}; the same {name} is required"
-            )
-    for what in ("versions", "device", "mesh"):
-        if old.get(what) != new[what]:
-            warnings.warn(
-                f"{run_dir} was started with other {what}, so that it may not continue "
-                f"bit for bit: {old.get(what)} then, {new[what]} now",
-                stacklevel=3,
-            )

@@ -13,7 +13,7 @@ from test_cli import fails
 
 from metarl_jax import cli
 from metarl_jax.choice import Choice
-from metarl_jax.runs import schema
+from metarl_jax.runs import files, history, schema
 from metarl_jax.runs.evaluation import _rows
 from metarl_jax.sweeps import figure, ray_tune, sweep, table
 from metarl_jax.sweeps.combinations import Range, combinations, name_of
@@ -156,7 +156,7 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
 
     def rows(run):
         """What a run learned and reached, without the clock."""
-        metrics = files.read_metrics(Path(run))
+        metrics = history.read(Path(run))
         return [{**row, "seconds": None} for row in metrics], schema.read_json(
             Path(run) / "evaluation.json"
         )["returns"]

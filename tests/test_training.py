@@ -19,7 +19,7 @@ import pytest
 from microscopic import microscopic
 from tensorboardX.proto import event_pb2
 
-from metarl_jax.runs import checkpoints, files, interruption, locking, machine
+from metarl_jax.runs import checkpoints, files, history, interruption, locking, machine
 from metarl_jax.training import train
 
 
@@ -249,12 +249,14 @@ def test_without_a_checkpoint_a_run_starts_over(whole, tmp_path, capsys):
     path = tmp_path / "run"
     shutil.copytree(whole.run_dir, path)
     shutil.rmtree(path / "checkpoints")
-    resumed = train(
-        microscopic(num_steps=12), name="microscopic", resume=path, checkpoint_every=9
-    )
+    again = microscopic(num_steps=12)
+    with pytest.warns(UserWarning, match="no checkpoint of the 12 steps"):
+        resumed = train(again, name="microscopic", resume=path, checkpoint_every=9)
     assert "no checkpoint yet: starts at step 0" in capsys.readouterr().out
     assert_same_state(resumed.state, whole.state)
     assert metrics(path) == metrics(whole.run_dir)
+    beside = (path / history.DAMAGED).read_text()
+    assert beside == (whole.run_dir / files.METRICS).read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl_jax.runs import files, schema
+from metarl_jax.runs import files, history, schema
 
 
 def read_evaluation(run_dir: Path) -> dict[str, Any] | None:
@@ -46,7 +46,7 @@ def read_returns(run_dir: Path) -> list[dict[str, Any]]:
     Raises:
       ValueError: if a line has not what a learning curve is drawn from.
     """
-    rows = files.read_metrics(run_dir)
+    rows = history.read(run_dir)
     for number, row in enumerate(rows, start=1):
         where = f"{run_dir / files.METRICS}, line {number}"
         schema.mapping(row, where)

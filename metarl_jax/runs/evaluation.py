@@ -11,6 +11,7 @@ from rich.console import Console
 
 from metarl_jax import evaluation, rollout
 from metarl_jax.runs import checkpoints, files, interruption, machine, processes
+from metarl_jax.runs.config import check_unedited
 from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
@@ -217,6 +218,7 @@ def newest(
             f"{run_dir} has no checkpoint yet; a trained run is required (continue it "
             f"with: {files.resume_command(run_dir)})"
         )
+    check_unedited(run_dir, restored.record)
     return restored
 
 

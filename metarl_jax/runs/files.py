@@ -104,30 +104,6 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Reads `metrics.jsonl` up to its first unreadable line.
-
-    A process killed while it wrote leaves a part of a line at the end.
-    """
-    rows = []
-    try:
-        with open(run_dir / METRICS, encoding="utf-8") as file:
-            for line in file:
-                rows.append(json.loads(line))
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        return rows
-    return rows
-
-
-def truncate_metrics(run_dir: Path, step: int) -> None:
-    """Drops what `metrics.jsonl` says of the steps after `step`, and damaged lines."""
-    rows = [row for row in read_metrics(run_dir) if row["step"] <= step]
-    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    replace_text(run_dir / METRICS, text)
-
-
 def resume_command(run_dir: Path) -> str:
     """Returns the command that continues a run."""
     return f"metarl-jax train --resume {shlex.quote(str(run_dir))}"

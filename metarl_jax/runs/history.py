@@ -7,7 +7,7 @@ was recorded from what became of it since. What cannot be kept is put beside.
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,17 +70,12 @@ def read(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in history.lines.values()]
 
 
-def digest(lines: Iterable[bytes]) -> "hashlib._Hash":
+def digest(data: bytes) -> "hashlib._Hash":
     """Returns the checksum of lines, to which that of others can be added."""
-    found = hashlib.sha256()
-    for line in lines:
-        found.update(line + b"\n")
-    return found
+    return hashlib.sha256(data)
 
 
-def mend(
-    run_dir: Path, step: int, *, sha256: str | None, last: str | None
-) -> "hashlib._Hash":
+def mend(run_dir: Path, step: int, record: Mapping[str, Any] | None) -> None:
     """Makes `metrics.jsonl` what it was at a step, as far as that can be done.
 
     The lines of later steps go, as these are about to be done again.
@@ -88,16 +83,15 @@ def mend(
     Args:
       run_dir: the directory of the run.
       step: of the checkpoint that the run goes on from.
-      sha256: of the lines then; None where that was not recorded.
-      last: the line of that step, likewise.
-
-    Returns:
-      The checksum of the lines that stand there now.
+      record: of that checkpoint; None where there is none, and the run begins again.
 
     Warns:
-      UserWarning: if they are not what was recorded; says which.
+      UserWarning: if the lines are not what was recorded; says which.
     """
     data = _bytes(run_dir)
+    if record is None:
+        _begin_again(run_dir, data)
+        return
     history = parse(data)
     lines = {number: line for number, line in history.lines.items() if number <= step}
     said = []
@@ -107,40 +101,41 @@ def mend(
         _set_aside(run_dir, [line for _, line in history.strange])
     if not history.sorted:
         said.append("the lines were not in order of their steps and are now")
-    if step and step not in lines and last is not None:
-        lines[step] = last.encode()
+    if step not in lines and record.get("last_line") is not None:
+        lines[step] = record["last_line"].encode()
         said.append(f"the line of step {step} was taken from the checkpoint")
-    found = digest(lines.values())
-    if sha256 is None or found.hexdigest() != sha256:
+    recorded = record.get("metrics_sha256")
+    if digest(_joined(lines.values())).hexdigest() != recorded:
         missing = set(range(1, step + 1)) - set(lines)
         if missing:
             said.append(f"nothing is left of step {_ranges(missing)}")
-        elif sha256 is not None:
+        elif recorded is not None:
             said.append(
                 f"some line up to step {step} was changed after it was recorded, and "
                 "is left as it is"
             )
-    if said:
-        warnings.warn(f"{run_dir / files.METRICS}: {'; '.join(said)}", stacklevel=2)
-    _write(run_dir, lines.values())
-    return found
+    _warn(run_dir / files.METRICS, said)
+    files.replace_bytes(run_dir / files.METRICS, _joined(lines.values()))
 
 
-def begin_again(run_dir: Path) -> None:
-    """Puts beside what was recorded of steps of which no checkpoint is left.
-
-    Warns:
-      UserWarning: if there is something.
-    """
-    history = parse(data := _bytes(run_dir))
+def _begin_again(run_dir: Path, data: bytes) -> None:
+    """Puts beside what was recorded of steps of which there is no checkpoint."""
     if data:
         _set_aside(run_dir, data.splitlines())
-        warnings.warn(
-            f"{run_dir} holds no checkpoint of the {len(history.lines)} steps in "
-            f"{files.METRICS}: their lines are kept in {DAMAGED}",
-            stacklevel=2,
+        num_steps = len(parse(data).lines)
+        _warn(
+            run_dir,
+            [
+                f"there is no checkpoint of the {num_steps} steps in {files.METRICS}, "
+                f"whose lines are kept in {DAMAGED}"
+            ],
         )
-    _write(run_dir, [])
+    files.replace_bytes(run_dir / files.METRICS, b"")
+
+
+def _warn(what: Path, said: Sequence[str]) -> None:
+    if said:
+        warnings.warn(f"{what}: {'; '.join(said)}", stacklevel=5)
 
 
 def _bytes(run_dir: Path) -> bytes:
@@ -152,15 +147,14 @@ def _bytes(run_dir: Path) -> bytes:
     return path.read_bytes()
 
 
-def _write(run_dir: Path, lines: Iterable[bytes]) -> None:
-    data = b"".join(line + b"\n" for line in lines)
-    files.replace_bytes(run_dir / files.METRICS, data)
+def _joined(lines: Iterable[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _set_aside(run_dir: Path, lines: Sequence[bytes]) -> None:
     path = run_dir / DAMAGED
     before = path.read_bytes() if path.is_file() else b""
-    files.replace_bytes(path, before + b"".join(line + b"\n" for line in lines))
+    files.replace_bytes(path, before + _joined(lines))
 
 
 def _step(line: bytes) -> int | None:

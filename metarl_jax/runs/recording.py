@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tensorboardX
 
-from metarl_jax.runs import files
+from metarl_jax.runs import files, history
 from metarl_jax.types import Info
 
 
@@ -35,6 +35,9 @@ class Recorder:
         self._max_skipped = max_skipped
         path = Path(os.devnull) if run_dir is None else run_dir / files.METRICS
         self._metrics = path.open("a", encoding="utf-8")
+        # Of all lines in the file; the last that was written.
+        self.digest = history.digest(b"" if run_dir is None else path.read_bytes())
+        self.last_line: str | None = None
         self._events = tensorboardX.SummaryWriter(
             None if run_dir is None else str(run_dir),
             purge_step=purge_step,
@@ -64,7 +67,9 @@ class Recorder:
             plain = files.jsonable(row)
             if self._keeps:
                 self.rows.append(plain)
-            self._metrics.write(json.dumps(plain, allow_nan=False) + "\n")
+            self.last_line = json.dumps(plain, allow_nan=False)
+            self._metrics.write(self.last_line + "\n")
+            self.digest.update(self.last_line.encode() + b"\n")
             for field, value in row.items():
                 # TensorBoard draws neither a curve of vectors nor one of NaN.
                 if field in ("step", "seeds") or np.ndim(value):
