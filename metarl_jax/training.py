@@ -8,14 +8,13 @@ on how often a run is saved nor on whether it was interrupted.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from metarl_jax.batching import map_seeds
 from metarl_jax.memory import check_fits, num_bytes
@@ -23,6 +22,7 @@ from metarl_jax.runs import (
     checkpoints,
     devices,
     directory,
+    display,
     files,
     history,
     interruption,
@@ -59,6 +59,7 @@ class Trained(NamedTuple):
       metrics: what was recorded of each step, as in `metrics.jsonl`.
       seed: the first seed.
       num_seeds: S.
+      signal: that asked it to stop, where this process got one.
     """
 
     run_dir: Path | None
@@ -69,6 +70,7 @@ class Trained(NamedTuple):
     metrics: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
     num_seeds: int = 1
+    signal: int | None = None
 
     @property
     def agent(self) -> Agent:
@@ -127,10 +129,11 @@ def train(
     >>> [row["step"] for row in trained.metrics]
     [1, 2, 3]
 
-    SIGINT and SIGTERM end the run after the current step, saved; a second SIGINT ends
-    it at once. Several processes (`jax.distributed`) train one run together: each calls
-    this with the same arguments, the directory is one that all of them see, the first
-    of them writes in it, and a signal to any of them ends the run in all.
+    SIGINT, SIGTERM and SIGHUP end the run after the current step, saved; a second
+    SIGINT ends it at once. Several processes (`jax.distributed`) train one run
+    together: each calls this with the same arguments, the directory is one that all of
+    them see, the first of them writes in it, and a signal to any of them ends the run
+    in all.
 
     Args:
       experiment: what to train, for `experiment.num_steps` steps in all.
@@ -162,6 +165,8 @@ def train(
         created, `resume` is no run, one that differs from this or one in which somebody
         writes, or `mesh` does not fit the devices, the seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
+      OSError: if the run cannot be written any more: the disk is full, or the directory
+        was removed.
     """
     check_options(
         experiment,
@@ -201,12 +206,13 @@ def train(
 
     def trained(state, step, finished):
         rows = recorder.rows if run_dir is None else history.read(run_dir)
+        signal = None if finished else stop.number
         return Trained(
-            run_dir, state, step, finished, experiment, rows, seed, num_seeds
+            run_dir, state, step, finished, experiment, rows, seed, num_seeds, signal
         )
 
     silent = quiet or not processes.is_first()
-    console = Console(quiet=silent, highlight=False, soft_wrap=True)
+    console = display.console(quiet=silent)
     machine.enable_compilation_cache()
     with interruption.stop_on_signal() as stop, contextlib.ExitStack() as stack:
 
@@ -224,11 +230,14 @@ def train(
             history.mend(run_dir, step, restored.record if restored else None)
 
         def open_manager(run_dir):
+            stack.enter_context(checkpoints.quiet())  # its threads speak at any time
             manager = checkpoints.open_manager(run_dir / files.CHECKPOINTS)
             stack.callback(checkpoints.close, manager)
             return manager
 
         run_dir = Path(processes.on_first(open_directory)) if writes else None
+        if run_dir is not None:
+            stack.enter_context(_saying_how_to_go_on(run_dir))
         manager, restored, step = None, None, 0
         if resume is not None:
             manager = open_manager(run_dir)
@@ -274,8 +283,8 @@ def train(
                 # Of several processes none may stay away from the first step.
                 stop if jax.process_count() == 1 else threading.Event(),
                 lambda: (
-                    lowered.step.compile(),
-                    lowered.init.compile() if restored is None else None,
+                    machine.compiled(lowered.step),
+                    machine.compiled(lowered.init) if restored is None else None,
                 ),
             )
         compile_seconds = time.perf_counter() - start
@@ -318,6 +327,7 @@ def train(
                 "last_line": recorder.last_line,
             }
             if manager is not None:
+                recorder.sync()
                 whole = devices.moved(state, placement.everywhere)
                 checkpoints.save(manager, step, whole, record)
 
@@ -347,6 +357,19 @@ def train(
         saved = ", saved" if writes else ""
         console.print(f"stopped after step {step}{saved}{_how_to_continue(run_dir)}")
     return trained(state, step, finished)
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(run_dir: Path) -> Iterator[None]:
+    """Adds to what kept a run from being written that it can go on."""
+    try:
+        yield
+    except OSError as error:
+        if not run_dir.is_dir():
+            raise
+        raise OSError(
+            f"{error}; what was saved before is kept{_how_to_continue(run_dir)}"
+        ) from error
 
 
 def _how_to_continue(run_dir: Path | None) -> str:

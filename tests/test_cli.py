@@ -1,12 +1,15 @@
 """The command line, from a stranger's first mistake to a finished run."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -279,8 +282,83 @@ def test_help_lists_the_options_of_the_experiment_and_the_run(tiny, capsys):
     assert "--resume PATH" in text
 
 
+NAMES = [":smile: $a$_^", "_", "%s {0} /] x", "a\nb", "'\"`"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_directory_is_shown_as_it_is(
+    name, tiny, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(train, "evaluate_and_draw", lambda *args: 0)
+    monkeypatch.chdir(tmp_path)
+    options = ["--output-dir", name, "--checkpoint-every", "3"]
+    assert cli.main(["train", "point-nav-maml", *options]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", name, "--num-steps", "6"]) == 0
+    assert f"{name} continues after step 4\n" in capsys.readouterr().out
+    shutil.copytree(name, "[/x] [red]")
+    for args in ([name], [name, "[/x] [red]"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert cli.main(["plot", *args, "--output", "figures"]) == 0
+    assert Path("figures/learning_curve.png").exists()
+
+
+class Ascii(io.TextIOWrapper):
+    def __init__(self):
+        super().__init__(io.BytesIO(), encoding="ascii")
+
+
+def closed_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def full():
+    return os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+
+
+@pytest.mark.parametrize("screen", [closed_pipe, full, Ascii, lambda: None])
+@pytest.mark.parametrize("args", [["list"], ["train", "point-nav-maml"]])
+def test_the_screen_decides_nothing(args, screen, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "evaluate_and_draw", lambda *args: 0)
+    stream = screen()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert cli.main(args) == 0
+    if isinstance(stream, Ascii):
+        shown = stream.buffer.getvalue().decode("ascii")
+        what = "compiling the meta-training step ... "
+        assert (what in shown) == (args[0] == "train")
+    if stream is not None:
+        stream.close()  # as at the end of the process
+    if args[0] == "train":
+        (path,) = Path("runs").glob("*/metrics.jsonl")
+        assert len(path.read_text().splitlines()) == 4
+
+
+def test_closed_streams_are_no_files_of_a_run():
+    code = (
+        "import os, sys; from metarl_jax.cli import main\n"
+        "main(['list']); main(['lits'])\n"
+        "null = os.stat(os.devnull)\n"
+        "found = [os.path.samestat(os.fstat(i), null) for i in range(3)]\n"
+        "sys.exit(found != [True, True, True])"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    assert subprocess.run(shell, env=environment).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
 def test_a_stopped_run_ends_well_and_is_resumed_by_its_directory(
-    tiny, tmp_path, monkeypatch, capsys
+    number, status, tiny, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     metrics = tmp_path / "a run" / "metrics.jsonl"
@@ -289,12 +367,12 @@ def test_a_stopped_run_ends_well_and_is_resumed_by_its_directory(
         while not metrics.exists():
             time.sleep(0.01)
         time.sleep(0.3)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
     args = ["--num-steps", "100000", "--work", "300", "--output-dir", "a run"]
-    assert cli.main(["train", "point-nav-maml", *args]) == 0
+    assert cli.main(["train", "point-nav-maml", *args]) == status
     thread.join()
     done = len(metrics.read_text().splitlines())
     output = capsys.readouterr().out

@@ -1,8 +1,10 @@
 """Training as a whole: recorded, saved, interrupted, damaged and continued."""
 
+import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -18,8 +20,10 @@ import numpy as np
 import pytest
 from microscopic import microscopic
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
 
 from metarl_jax.runs import checkpoints, files, history, interruption, locking, machine
+from metarl_jax.runs.events import EventFile
 from metarl_jax.training import train
 
 
@@ -93,7 +97,7 @@ def test_twice_n_steps_are_n_and_n_again(whole, tmp_path):
     assert metrics(tmp_path / "run") == metrics(whole.run_dir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_saved(number, tmp_path):
     slow = microscopic(num_steps=100_000, work=300)
 
@@ -109,6 +113,7 @@ def test_a_signal_ends_the_run_saved(number, tmp_path):
     trained = run(tmp_path / "run", experiment=slow, every=1000)
     thread.join()
     assert not trained.finished
+    assert trained.signal == number
     assert 0 < trained.step < slow.num_steps
     assert signal.getsignal(number) is before
     assert len(metrics(tmp_path / "run")) == trained.step
@@ -438,6 +443,7 @@ def test_a_name_is_that_of_one_directory(name, tmp_path, monkeypatch):
         ("/dev/null", "is a file"),
         ("x" * 300, "cannot be created"),
         (os.fsdecode(b"caf\xe9"), "must be UTF-8"),
+        ("lr=[0.1]/run*", r"must be one without \* \["),
     ],
 )
 def test_a_directory_is_made_before_anything_is_traced(path, message, tmp_path):
@@ -449,6 +455,80 @@ def test_a_directory_is_made_before_anything_is_traced(path, message, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+@contextlib.contextmanager
+def files_of_at_most(num_bytes):
+    """Makes a longer file fail as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+
+
+def test_a_full_disk_ends_the_run_in_a_sentence_and_loses_nothing(tmp_path):
+    path = tmp_path / "run"
+    with (
+        files_of_at_most(4000),
+        pytest.raises(
+            OSError,
+            match=r"metrics.jsonl cannot be written: File too large; .* --resume",
+        ),
+    ):
+        run(path, num_steps=1000, every=5, work=30)
+    (*_, line, cut) = (path / "metrics.jsonl").read_text().splitlines()
+    with pytest.raises(ValueError, match="line 1"):
+        json.loads(cut)
+    step = json.loads(line)["step"]
+    resumed = run(path, resume=True, num_steps=step + 5, every=5, work=30)
+    assert_same_state(resumed.state, run(tmp_path / "one", num_steps=step + 5).state)
+    assert len(metrics(path)) == step + 5
+
+
+def test_events_are_left_out_where_they_cannot_be_written(tmp_path):
+    def write(directory):
+        file = EventFile(directory, None)
+        for step in range(500):
+            file.add(step, {"return": 1.0})
+            file.flush()
+        file.close()
+
+    for most, directory in ((1000, tmp_path), (10**6, tmp_path / "nowhere")):
+        with (
+            files_of_at_most(most),
+            pytest.warns(UserWarning, match="on without TensorBoard's events") as said,
+        ):
+            write(directory)
+        assert len(said) == 1
+
+
+def test_a_checkpoint_that_cannot_be_saved_ends_the_run_in_a_sentence(tmp_path, capfd):
+    sentence = r"checkpoints could not be saved: File too large; .* --resume"
+    with files_of_at_most(40_000), pytest.raises(OSError, match=sentence):
+        run(tmp_path / "run", num_steps=1000, size=20_000)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("gone", ["run", "run/metrics.jsonl"])
+def test_a_directory_removed_under_a_run_is_noticed(gone, tmp_path):
+    slow = microscopic(num_steps=100_000, work=300)
+
+    def remove():
+        while not (tmp_path / "run" / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        os.rename(tmp_path / gone, tmp_path / "moved")
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    with pytest.raises(OSError, match=r"metrics.jsonl was removed or replaced while"):
+        run(tmp_path / "run", experiment=slow, every=100_000)
+    thread.join()
+    assert not (tmp_path / gone).exists()
+
+
 def events(path):
     """Reads the events of each TensorBoard file, in the order they were written."""
     everything = []
@@ -457,6 +537,8 @@ def events(path):
         while data:
             (length,) = struct.unpack("<Q", data[:8])
             found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+            for part, at in ((data[:8], 8), (data[12 : 12 + length], 12 + length)):
+                assert struct.unpack_from("<I", data, at) == (masked_crc32c(part),)
             data = data[16 + length :]
         everything.append(found)
     return everything
@@ -466,7 +548,6 @@ def test_tensorboard_is_told_which_steps_are_written_again(whole, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(whole.run_dir, path)
     shutil.rmtree(path / "checkpoints" / "12")
-    time.sleep(1.1)  # the files are named by the second
     run(path, resume=True, num_steps=13)
     first, second = events(path)
 
@@ -478,6 +559,7 @@ def test_tensorboard_is_told_which_steps_are_written_again(whole, tmp_path):
             if value.tag == "return_after"
         }
 
+    assert first[0].file_version == second[0].file_version == "brain.Event:2"
     assert list(curve(first)) == list(range(1, 13))
     assert list(curve(second)) == [11, 12, 13]
     purged = [e.step for e in second if e.HasField("session_log")]
@@ -504,3 +586,47 @@ def test_the_compilation_cache_is_chosen_with_care(tmp_path, monkeypatch):
         assert chosen.is_dir()
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+DAMAGED_ENTRY = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "flipped": lambda data: data[:40] + bytes([data[40] ^ 8]) + data[41:],
+    "overwritten": lambda data: b"\0" * len(data),
+}
+
+
+def test_damaged_entries_of_the_compilation_cache_are_made_anew(tmp_path):
+    # In a process of its own, as JAX chooses its cache once.
+    code = """if True:
+        import sys, warnings, jax, jax.numpy as jnp
+        from pathlib import Path
+        from test_training import DAMAGED_ENTRY
+        from metarl_jax.runs import machine
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        def compile():
+            jax.clear_caches()
+            lowered = jax.jit(lambda x: jnp.sin(x) + 1).lower(1.0)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                assert machine.compiled(lowered)(0.0) == 1
+            return [str(warning.message) for warning in caught]
+        assert compile() == []
+        (path,) = Path(sys.argv[1]).glob("jit__lambda*-cache")
+        data = path.read_bytes()
+        for name, damage in DAMAGED_ENTRY.items():
+            path.write_bytes(damage(data))
+            (said,) = compile()
+            assert "had 1 damaged entry, now removed" in said, (name, said)
+            assert path.exists() and compile() == [], name
+    """
+    here = Path(__file__).parent
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={
+            **os.environ,
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+            "PYTHONPATH": f"{here.parent}:{here}",
+        },
+        check=True,
+    )

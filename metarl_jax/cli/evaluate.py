@@ -9,7 +9,7 @@ import tyro
 
 from metarl_jax import choice as choices
 from metarl_jax.cli import parsing
-from metarl_jax.cli.screen import evaluation_table, leave, say
+from metarl_jax.cli.screen import evaluation_table, interrupted, leave, say
 from metarl_jax.runs import files
 
 
@@ -61,10 +61,10 @@ def evaluate_and_draw(experiment: Any, run_dir: Path, **settings: Any) -> int:
         result = evaluation.evaluate_run(
             experiment, run_dir, quiet=not first, **settings
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         quoted = shlex.quote(str(run_dir))
         say(f"stopped; the run is saved: metarl-jax evaluate {quoted}")
-        leave(0)
+        leave(interrupted(error))
     if not first:
         return 0
     figures = plotting.plot_run(run_dir)

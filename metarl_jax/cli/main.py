@@ -14,6 +14,7 @@ from metarl_jax.cli import list as listing
 from metarl_jax.cli.parsing import suggestion
 from metarl_jax.cli.screen import (
     fail,
+    interrupted,
     leave,
     name_table,
     say,
@@ -21,6 +22,7 @@ from metarl_jax.cli.screen import (
     show_warning,
 )
 from metarl_jax.reproduction import TABLES
+from metarl_jax.runs import display
 
 COMMANDS = {
     "train": train.train,
@@ -40,9 +42,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0; 1 where training had to be given up; 2 for a mistake in the
-      arguments.
+      arguments; 128 and a signal's number where that asked to stop, what was done being
+      saved.
     """
     args = list(sys.argv[1:] if args is None else args)
+    display.keep_descriptors()
     # Imports and traces make hundreds of thousands of objects, and all are kept: to
     # look for garbage among them again and again takes a fifth of a start.
     gc.set_threshold(50_000)
@@ -50,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning
         try:
             if not args or args[0] in ("-h", "--help"):
-                print(_overview())
+                say(_overview())
                 return 0
             command = args[0]
             if command not in COMMANDS:
@@ -67,9 +71,9 @@ def main(args: Sequence[str] | None = None) -> int:
             return fail(error, 2)
         except FloatingPointError as error:
             return fail(error, 1)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             say("interrupted", file=sys.stderr)
-            leave(130)
+            leave(interrupted(error))
 
 
 def _is_ours(error: Exception) -> bool:

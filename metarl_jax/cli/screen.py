@@ -1,18 +1,19 @@
 """What the command line prints, and how it ends."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from metarl_jax import catalogue
 from metarl_jax.options import argument_helps
-from metarl_jax.runs import protocol
+from metarl_jax.runs import display, protocol
 
 
 def say(text: Any, file: Any = None) -> None:
     """Prints a line at once."""
-    print(text, file=file, flush=True)
+    display.show(f"{text}\n", file)
 
 
 def fail(error: Exception, status: int) -> int:
@@ -30,9 +31,13 @@ def show_warning(message, category, filename, lineno, file=None, line=None) -> N
 
 def leave(status: int) -> NoReturn:
     """Ends the process without waiting for what the compiler or a device still does."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(status)
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Returns the exit status where a signal has ended a command."""
+    number = error.args[0] if error.args else None
+    return 128 + (number or signal.SIGINT)
 
 
 def name_table(summaries: Mapping[str, str]) -> str:

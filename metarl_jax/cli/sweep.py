@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from metarl_jax.cli import parsing
-from metarl_jax.cli.screen import leave, options_listed, say, shelf_tables
+from metarl_jax.cli.screen import interrupted, leave, options_listed, say, shelf_tables
 from metarl_jax.options import Option
 
 
@@ -60,7 +60,7 @@ def sweep(args: list[str]) -> int:
     """`metarl-jax sweep NAME --vary OPTION VALUE… [--options]`."""
     name, rest = parsing.split_name(args)
     if name is None and parsing.is_help(rest):
-        print(_overview())
+        say(_overview())
         return 0
     if name is None:
         raise ValueError(
@@ -109,10 +109,10 @@ def sweep(args: list[str]) -> int:
     )
     try:
         record = sweep.sweep(plan, output_dir, **settings)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         command = shlex.join(["metarl-jax", "sweep", *args])
         say(f"stopped; what is done is kept, and the same command goes on: {command}")
-        leave(0)
+        leave(interrupted(error))
     say(table.layout(record))
     if not table.finished_runs(record):
         raise FloatingPointError("every run of the sweep failed")

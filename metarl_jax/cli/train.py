@@ -9,7 +9,7 @@ from metarl_jax import choice as choices
 from metarl_jax.choice import Choice
 from metarl_jax.cli import parsing
 from metarl_jax.cli.evaluate import evaluate_and_draw
-from metarl_jax.cli.screen import leave, options_listed, shelf_tables
+from metarl_jax.cli.screen import leave, options_listed, say, shelf_tables
 from metarl_jax.runs import files
 
 
@@ -63,7 +63,7 @@ def train(args: list[str]) -> int:
     wants_help = parsing.is_help(args)
     resumed = parsing.value_of("--resume", args)
     if name is None and wants_help and resumed is None:
-        print(_overview())
+        say(_overview())
         return 0
     config = None if resumed is None else files.read_config(Path(resumed))
     if name is None and config is None:
@@ -104,7 +104,8 @@ def train(args: list[str]) -> int:
         **dataclasses.asdict(options.run),
     )
     if not trained.finished:
-        return leave(0) if interruption.is_something_abandoned() else 0
+        status = interruption.status(trained.signal)
+        return leave(status) if interruption.is_something_abandoned() else status
     return evaluate_and_draw(experiment, trained.run_dir)  # type: ignore
 
 

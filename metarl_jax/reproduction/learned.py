@@ -92,5 +92,5 @@ def trained_agent(
         quiet=True,
     )
     if not trained.finished or trained.state is None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(trained.signal)
     return trained.state.agent

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from metarl_jax.evaluation import summarise
-from metarl_jax.runs import files, machine, schema
+from metarl_jax.runs import display, files, machine, schema
 from metarl_jax.runs.progress import announced
 
 CELLS = "cells"
@@ -243,7 +242,7 @@ def reproduce(
                 f"{record.get('seed')}; a directory with cells of {table.name} with "
                 f"seed {seed}, or a new one, is required"
             )
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = display.console(quiet=quiet)
     missing = [cell for cell in wanted if _path(cells_dir, cell) not in found]
     for number, cell in enumerate(missing, start=1):
         path = _path(cells_dir, cell)

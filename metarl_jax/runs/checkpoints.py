@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import re
 import sys
 import time
 import warnings
@@ -42,7 +44,7 @@ def open_manager(
       keep: how many of the newest checkpoints stay.
       read_only: whether to leave every file alone, as another process may be writing.
     """
-    with _quiet():
+    with quiet():
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
@@ -67,6 +69,9 @@ def save(
       step: meta-training steps done.
       state: a pytree of arrays; on several devices, copies of one another.
       record: JSON to keep beside it.
+
+    Raises:
+      OSError: if an earlier one could not be saved, or this cannot.
     """
     arrays = _arrays(state)
     record = {
@@ -76,7 +81,7 @@ def save(
         "sha256": _checksum(arrays),
     }
     record["record_sha256"] = _record_checksum(record)
-    with _quiet():
+    with quiet(), _saving(manager):
         manager.save(
             step,
             args=ocp.args.Composite(
@@ -90,9 +95,9 @@ def close(manager: ocp.CheckpointManager) -> None:
     """Waits for a save that is under way, and closes.
 
     Raises:
-      Exception: whatever kept the save from ending.
+      OSError: if it could not be saved.
     """
-    with _quiet():
+    with quiet(), _saving(manager):
         manager.close()
 
 
@@ -120,7 +125,7 @@ def restore(
     for step in sorted(manager.all_steps(), reverse=True):
         where = Path(manager.directory) / str(step)
         try:
-            with _quiet():
+            with quiet():
                 record = manager.restore(
                     step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
                 )["record"]
@@ -134,7 +139,7 @@ def restore(
         # Not damage: an older checkpoint of the same run would differ as well.
         _check_same(where, record["leaves"], _describe(template))
         try:
-            with _quiet():
+            with quiet():
                 arrays = manager.restore(
                     step,
                     args=ocp.args.Composite(
@@ -255,32 +260,55 @@ def _check_same(where: Path, saved: list, wanted: list) -> None:
 
 
 def _warn_damaged(where: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0]
-    if len(reason) > 120:
-        reason = reason[:117] + "..."
     warnings.warn(
         f"checkpoint {where} is damaged and passed over "
-        f"({type(error).__name__}: {reason})",
+        f"({type(error).__name__}: {_reason(error)})",
         stacklevel=3,
     )
     return where.name
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what orbax logs beside the exceptions it raises.
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    # The storage says last, after many paths, what the system said.
+    if match := re.search(r": ([^:]+) \[os_error_code", str(error)):
+        return match[1]
+    reason = (str(error).splitlines() or [""])[0]
+    return reason if len(reason) <= 120 else reason[:117] + "..."
 
-    When one array cannot be read, orbax closes its event loop while others are still
-    being read; each of those then prints a traceback from its own thread.
+
+@contextlib.contextmanager
+def _saving(manager: ocp.CheckpointManager) -> Iterator[None]:
+    """Says in one sentence what orbax and its storage say in many."""
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while cause := first.__cause__ or first.__context__:
+            first = cause
+        raise OSError(
+            f"a checkpoint in {manager.directory} could not be saved: {_reason(first)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences what orbax logs beside the exceptions it raises, in all threads.
+
+    When one array cannot be read or written, orbax closes its event loop while others
+    still are; each of those then prints a traceback from its own thread.
     """
-    logger = logging.getLogger("absl")
-    level, hook = logger.level, sys.unraisablehook
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def not_orbax(record):
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
 
     def filtered(unraisable):
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
-    logger.setLevel(logging.CRITICAL)
+    logger.addFilter(not_orbax)
     sys.unraisablehook = filtered
     try:
         yield
@@ -288,5 +316,5 @@ def _quiet() -> Iterator[None]:
         time.sleep(0.1)  # for the threads to have said it
         raise
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(not_orbax)
         sys.unraisablehook = hook

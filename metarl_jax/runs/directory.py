@@ -21,11 +21,21 @@ def check_name(name: str) -> None:
 
 
 def check_path(path: Path) -> None:
-    """Raises a `ValueError` for a path that is not UTF-8: no checkpoint fits there."""
+    """Raises a `ValueError` where checkpoints cannot be saved.
+
+    Orbax saves to paths in UTF-8 and takes those with `*`, `?` or `[` for patterns:
+    what it saves there cannot be read again.
+    """
+    text = str(path.absolute())
     try:
-        str(path.absolute()).encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the path {str(path)!r} must be UTF-8") from None
+        raise ValueError(f"the path {text!r} must be UTF-8") from None
+    if found := sorted(set("*?[") & set(text)):
+        raise ValueError(
+            f"the path {text} must be one without {' '.join(found)}: no checkpoint "
+            "could be read there"
+        )
 
 
 def check_new(run_dir: Path) -> None:

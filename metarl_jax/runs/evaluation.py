@@ -7,10 +7,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from metarl_jax import evaluation, rollout
-from metarl_jax.runs import checkpoints, files, interruption, machine, processes
+from metarl_jax.runs import (
+    checkpoints,
+    display,
+    files,
+    interruption,
+    machine,
+    processes,
+)
 from metarl_jax.runs.config import check_unedited
 from metarl_jax.runs.experiment import (
     Evaluation,
@@ -154,7 +160,7 @@ def measure(
       KeyboardInterrupt: at SIGINT or SIGTERM.
     """
     machine.enable_compilation_cache()
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = display.console(quiet=quiet)
     start = time.perf_counter()
     keys = evaluation_keys(seed, first_seed, num_seeds)
     if num_seeds == 1:
@@ -226,14 +232,14 @@ def _unless_interrupted(function, *args: Any) -> Any:
     """Compiles and runs a function in such a way that signals are heard at once."""
     with interruption.stop_on_signal() as stop:
         lowered = jax.jit(function).lower(*args)
-        compiled = interruption.unless_stopped(stop, lowered.compile)
+        compiled = interruption.unless_stopped(stop, lambda: machine.compiled(lowered))
         machine.return_freed_memory()
         if compiled is not None:
             outputs = compiled(*args)
             interruption.wait(outputs, stop)
             if not stop.is_set():
                 return jax.device_get(outputs)
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(stop.number)
 
 
 def _measure(

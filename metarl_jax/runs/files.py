@@ -61,11 +61,15 @@ def replace_bytes(path: Path, data: bytes) -> None:
     """Replaces a file, or a link to one, likewise."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
-    with open(temporary, "xb") as file:  # never through a link
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "xb") as file:  # never through a link
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:

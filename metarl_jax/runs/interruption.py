@@ -53,10 +53,25 @@ def is_something_abandoned() -> bool:
     return any(thread.name == _THREAD for thread in threading.enumerate())
 
 
+class Stop(threading.Event):
+    """Is set by a signal, whose number it holds then."""
+
+    number: int | None = None
+
+
+def status(number: int | None) -> int:
+    """Returns the exit status of a process that a signal has asked to end.
+
+    Args:
+      number: of the signal; None where another process got it.
+    """
+    return 128 + (number or signal.SIGTERM)
+
+
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Gives an event that the first SIGINT or SIGTERM sets."""
-    stop = threading.Event()
+def stop_on_signal() -> Iterator[Stop]:
+    """Gives an event that the first SIGINT, SIGTERM or SIGHUP sets."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals
         return
@@ -65,11 +80,15 @@ def stop_on_signal() -> Iterator[threading.Event]:
         del frame
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        stop.number = stop.number or number
         stop.set()
         # Not `print`, which must not be entered from a handler.
-        os.write(2, b"\nstopping; Ctrl-C again stops at once\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping; Ctrl-C again stops at once\n")
 
-    signals = signal.SIGINT, signal.SIGTERM
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signals.append(signal.SIGHUP)
     previous = [signal.signal(number, handle) for number in signals]
     try:
         yield stop

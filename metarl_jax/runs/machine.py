@@ -2,10 +2,13 @@
 
 import contextlib
 import ctypes
+import importlib
 import importlib.metadata
 import os
 import platform
 import resource
+import warnings
+import zlib
 from pathlib import Path
 
 import jax
@@ -23,11 +26,63 @@ def enable_compilation_cache() -> None:
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore
         return
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    directory = Path(base).expanduser() / "metarl_jax" / "xla"
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError):  # a user may have no home
+        directory = Path(base).expanduser() / "metarl_jax" / "xla"
         directory.mkdir(parents=True, exist_ok=True)
         if os.access(directory, os.W_OK | os.X_OK):
             jax.config.update("jax_compilation_cache_dir", str(directory))
+
+
+def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a program, or reads it from the cache, which is repaired on the way.
+
+    JAX writes an entry in place, so that a kill or a full disk leaves a part of it; it
+    never writes it again, and compiles anew at every start.
+
+    Warns:
+      UserWarning: if entries were damaged; they are removed, and this one made anew.
+    """
+    flag = "jax_raise_persistent_cache_errors"
+    before = getattr(jax.config, flag)
+    jax.config.update(flag, True)
+    try:
+        return lowered.compile()
+    except Exception:
+        _remove_damaged()
+    finally:
+        jax.config.update(flag, before)
+    return lowered.compile()
+
+
+def _remove_damaged() -> None:
+    directory = jax.config.jax_compilation_cache_dir  # pyright: ignore
+    if directory is None:
+        return
+    damaged = [path for path in Path(directory).glob("*-cache") if _is_damaged(path)]
+    with contextlib.suppress(OSError):
+        for path in damaged:
+            path.unlink(missing_ok=True)
+    if damaged:
+        warnings.warn(
+            f"the compilation cache in {directory} had {len(damaged)} damaged "
+            f"entr{'ies' if len(damaged) > 1 else 'y'}, now removed",
+            stacklevel=3,
+        )
+
+
+def _is_damaged(entry: Path) -> bool:
+    """Tells whether an entry of the compilation cache cannot be decompressed."""
+    try:
+        data = entry.read_bytes()
+        if data.startswith(b"\x28\xb5\x2f\xfd"):
+            importlib.import_module("zstandard").decompress(data)
+        else:
+            zlib.decompress(data)
+    except (OSError, ImportError):
+        return False  # nothing is known of it
+    except Exception:
+        return True
+    return False
 
 
 def return_freed_memory() -> None:

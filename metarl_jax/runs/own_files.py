@@ -18,6 +18,8 @@ def remember(source: Source) -> None:
     if known.get(source.path) == source.sha256:
         return
     path = _path()
+    if not path.is_absolute():  # of a user without a home
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

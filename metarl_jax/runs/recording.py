@@ -1,5 +1,6 @@
 """What a run writes of every meta-training step."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -8,9 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 
 from metarl_jax.runs import files, history
+from metarl_jax.runs.events import EventFile
 from metarl_jax.types import Info
 
 
@@ -33,16 +34,15 @@ class Recorder:
         """
         self._num_seeds = num_seeds
         self._max_skipped = max_skipped
-        path = Path(os.devnull) if run_dir is None else run_dir / files.METRICS
-        self._metrics = path.open("a", encoding="utf-8")
+        self._metrics = self._events = None
         # Of all lines in the file; the last that was written.
-        self.digest = history.digest(b"" if run_dir is None else path.read_bytes())
+        self.digest = history.digest(b"")
         self.last_line: str | None = None
-        self._events = tensorboardX.SummaryWriter(
-            None if run_dir is None else str(run_dir),
-            purge_step=purge_step,
-            write_to_disk=run_dir is not None,
-        )
+        if run_dir is not None:
+            path = run_dir / files.METRICS
+            self._metrics = path.open("ab")
+            self.digest = history.digest(path.read_bytes())
+            self._events = EventFile(run_dir, purge_step)
         self._callback = callback
         self.rows: list[dict[str, Any]] = []  # kept where nothing is written
         self._keeps = run_dir is None
@@ -52,8 +52,13 @@ class Recorder:
         self.last_returns = float("nan"), float("nan")
 
     def write(self, steps: list[tuple[int, float, Info]]) -> None:
-        """Records `(step, seconds, info)` of steps that are complete."""
+        """Records `(step, seconds, info)` of steps that are complete.
+
+        Raises:
+          OSError: if that is not possible, or the file is gone.
+        """
         infos = jax.device_get([info for _, _, info in steps])
+        lines, curves = [], []
         for (step, self.seconds, _), info in zip(steps, infos, strict=True):
             fields = {
                 jax.tree_util.keystr(path, simple=True, separator="."): value
@@ -68,23 +73,58 @@ class Recorder:
             if self._keeps:
                 self.rows.append(plain)
             self.last_line = json.dumps(plain, allow_nan=False)
-            self._metrics.write(self.last_line + "\n")
-            self.digest.update(self.last_line.encode() + b"\n")
-            for field, value in row.items():
-                # TensorBoard draws neither a curve of vectors nor one of NaN.
-                if field in ("step", "seeds") or np.ndim(value):
-                    continue
-                if np.isfinite(value):
-                    self._events.add_scalar(field, value, step)
+            lines.append(self.last_line.encode() + b"\n")
+            self.digest.update(lines[-1])
+            # TensorBoard draws neither a curve of vectors nor one of NaN.
+            points = {
+                field: value
+                for field, value in row.items()
+                if field not in ("step", "seeds")
+                and np.ndim(value) == 0
+                and np.isfinite(value)
+            }
+            curves.append((step, points))
             self.last_returns = row["return_before"], row["return_after"]
             skipped = np.reshape(fields["skipped"], self._num_seeds)
             self.skipped_in_a_row = np.where(skipped, self.skipped_in_a_row + 1, 0)
             member = int(np.argmax(self.skipped_in_a_row))
             if self.skipped_in_a_row[member] >= self._max_skipped:
                 self.given_up = self.given_up or (member, step)
-            if self._callback is not None:
+        self._append(b"".join(lines))
+        if self._events is not None:
+            for step, points in curves:
+                self._events.add(step, points)
+            self._events.flush()
+        if self._callback is not None:
+            for (step, _, _), info in zip(steps, infos, strict=True):
                 self._callback(step, info)
-        self._metrics.flush()
+
+    def sync(self) -> None:
+        """Waits until what was recorded is on the disk, where no power cut loses it.
+
+        Raises:
+          OSError: if that is not possible, or the file is gone.
+        """
+        self._append(b"", to_disk=True)
+        if self._events is not None:
+            self._events.flush(to_disk=True)
+
+    def _append(self, data: bytes, *, to_disk: bool = False) -> None:
+        if self._metrics is None:
+            return
+        path = self._metrics.name
+        try:
+            self._metrics.write(data)
+            self._metrics.flush()
+            if to_disk:
+                os.fsync(self._metrics.fileno())
+            there = os.path.samestat(os.fstat(self._metrics.fileno()), os.stat(path))
+        except FileNotFoundError:
+            there = False
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror}") from None
+        if not there:
+            raise OSError(f"{path} was removed or replaced while it was written")
 
     def _over_seeds(self, value: np.ndarray) -> Any:
         """Returns the one seed's value, or the mean over the seeds."""
@@ -95,5 +135,8 @@ class Recorder:
 
     def close(self) -> None:
         """Closes the files."""
-        self._metrics.close()
-        self._events.close()
+        if self._metrics is not None:
+            with contextlib.suppress(OSError):  # `write` has said it
+                self._metrics.close()
+        if self._events is not None:
+            self._events.close()

@@ -16,11 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from metarl_jax import plotting, training
 from metarl_jax.choice import Choice
-from metarl_jax.runs import evaluation, files
+from metarl_jax.runs import display, evaluation, files
 from metarl_jax.runs.progress import announced
 from metarl_jax.validation import check_above_zero
 
@@ -69,7 +67,7 @@ def run_all(
       KeyboardInterrupt: at SIGINT; the workers are ended then.
     """
     ray, tune = _import_ray()
-    console = Console(highlight=False, soft_wrap=True)
+    console = display.console()
     local: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     what = f"{'starting' if address is None else 'joining'} Ray"
     with announced(console, what), _forking():
@@ -234,7 +232,7 @@ def _announcements(tune: Any, num_runs: int) -> Any:
             else:
                 text = f"return {result['return']:.2f}"
             name = trial.config["run"]["name"]
-            print(f"{self.ended}/{num_runs}  {name}  {text}", flush=True)
+            display.show(f"{self.ended}/{num_runs}  {name}  {text}\n")
 
     return Announcements()
 
