@@ -26,7 +26,7 @@ import optax
 from jax.ad_checkpoint import checkpoint_name
 
 from metarl_jax.types import Agent, Differentiation, Params
-from metarl_jax.validation import check_differentiation
+from metarl_jax.validation import check_differentiation, check_optimizers
 
 
 def gradient_step(
@@ -58,8 +58,10 @@ def gradient_step(
       `(agent, data) -> Agent`, or with `has_aux` `-> (Agent, aux)`.
 
     Raises:
-      ValueError: if there is no such differentiation.
+      ValueError: if the optimiser is none or cannot be differentiated through, or there
+        is no such differentiation.
     """
+    check_optimizers(inner_optimizer=optimizer)
     check_differentiation(differentiation)
     mixed = differentiation == "mixed"
     make = mixed_mode_gradient if mixed and not first_order else jax.grad

@@ -10,58 +10,21 @@ on every task and is all that the inner step moves (Zintgraf et al. 2019, arXiv
 large without harm to θ.
 """
 
-from functools import partial
-from typing import Any, NamedTuple
-
 import jax
-import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
-from metarl_jax.batching import map_tasks
+from metarl_jax import inner_loop, outer_loop, surrogates
+from metarl_jax.adaptation import MetaInfo, MetaState, Scheme
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
-from metarl_jax.types import (
-    Agent,
-    Differentiation,
-    MetaAlgorithm,
-    Policy,
-    TaskDistribution,
-)
+from metarl_jax.types import Differentiation, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_appended,
-    check_batch,
-    check_divides,
-    check_fraction,
-    check_key,
     check_methods,
-    check_optimizers,
-    check_policy,
     check_positive,
     check_surrogates,
     check_tasks,
 )
-
-
-class CAVIAState(NamedTuple):
-    """What the next meta-training step needs.
-
-    The agent's `params` are `{"network": θ, "context": 0}`.
-    """
-
-    agent: Agent
-    outer_state: Any
-
-
-class CAVIAInfo(NamedTuple):
-    """What a person plots. All `[]`; returns are means over tasks and episodes."""
-
-    return_before: jax.Array
-    return_after: jax.Array
-    gradient_norm: jax.Array
-    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
-    accepted: jax.Array  # bool, the update was taken: no line search refused it
-    skipped: jax.Array
 
 
 def _check_obs(tasks: TaskDistribution) -> None:
@@ -116,38 +79,22 @@ def cavia(
         after the other; None for all at once (`metarl_jax.batching`).
 
     Returns:
-      A `MetaAlgorithm`.
+      A `MetaAlgorithm`, whose agent's `params` are `{"network": θ, "context": 0}`.
 
     Raises:
-      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, there is no such differentiation, the policy has memory
-        or does not fit the action space, or an observation is not one array of at least
-        one axis.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or if there is no such
+        differentiation or an observation is not one array of at least one axis.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-        context_size=context_size,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
-    check_optimizers(inner_optimizer=inner_optimizer)
+    check_positive(context_size=context_size)
     check_outer_optimizer(outer_optimizer)
-    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
-    check_divides(num_tasks, task_group_size=task_group_size)
     check_tasks(tasks)
     _check_obs(tasks)
     check_methods(policy)
     actor, policy = policy, ContextPolicy(policy, context_size)
-    check_policy(tasks, policy, parallel_episodes=True)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
+    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_appended(tasks, actor, "context", size=context_size)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = optax.partition(
         {
             "adapted": optax.sgd(1.0) if inner_optimizer is None else inner_optimizer,
@@ -156,76 +103,36 @@ def cavia(
         {"network": "shared", "context": "adapted"},
     )
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
-    over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        return CAVIAState(agent, outer_loop.init(outer_optimizer, params["network"]))
+        agent = scheme.first_agent(key, inner_optimizer)
+        network = agent.params["network"]
+        return MetaState(agent, outer_loop.init(outer_optimizer, network))
 
-    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
-    act = partial(policy_gradient.act, policy)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
-
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
-        inner_optimizer,
-        differentiation=differentiation,
+    adaptation_step = scheme.ascent(
+        inner_surrogate, inner_optimizer, differentiation=differentiation
     )
-
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
 
     def step(key, state):
         """One meta-training step."""
-        check_key(key)
-        key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
-        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
-
-        def collect(key, agents):
-            """Acts in every task with its own agent."""
-            trajectories = rollout.collect_tasks(
-                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
-            )
-            mean_return = jnp.mean(rollout.episode_returns(trajectories))
-            return jax.vmap(prepare)(trajectories), mean_return
-
-        def adaptation_round(agents, key):
-            batch, mean_return = collect(key, agents)
-            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
-
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
-        )
-        agents, (before, returns_before) = jax.lax.scan(
-            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
-        )
-        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
-        after, return_after = collect(key_after, agents)  # [N, E, T]
+        experience = scheme.rounds(key, agent, adaptation_step)
 
         def objective(network, before, after):
             start = agent._replace(params={**agent.params, "network": network})
             adapted = inner_loop.adapt(adaptation_step, start, before).params
-            return surrogate_mean(outer_surrogate, adapted, after), adapted
+            return scheme.mean(outer_surrogate, adapted, after), adapted
 
-        network, outer_state, info = outer_loop.update(
+        network, outer_state, info = scheme.update(
             outer_optimizer,
             state.outer_state,
             agent.params["network"],
             objective,
-            act,
-            agents.params,
-            before,
-            after,
-            group_size=task_group_size,
+            experience,
         )
         params = {**agent.params, "network": network}
-        new_state = CAVIAState(agent._replace(params=params), outer_state)
-        return new_state, CAVIAInfo(returns_before[0], return_after, *info)
+        new_state = MetaState(agent._replace(params=params), outer_state)
+        return new_state, MetaInfo(*experience.ends, *info)
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)

@@ -16,14 +16,14 @@ would count it twice (`metarl_jax.surrogates`).
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
-from metarl_jax.batching import map_tasks
+from metarl_jax import inner_loop, outer_loop, policy_gradient, surrogates
+from metarl_jax.adaptation import MetaInfo, MetaState, Scheme
 from metarl_jax.policy_gradient import Batch
 from metarl_jax.returns import normalise, variance
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
@@ -35,35 +35,7 @@ from metarl_jax.types import (
     Policy,
     TaskDistribution,
 )
-from metarl_jax.validation import (
-    check_batch,
-    check_divides,
-    check_fraction,
-    check_key,
-    check_not_negative,
-    check_optimizers,
-    check_policy,
-    check_positive,
-    check_surrogates,
-)
-
-
-class EMAMLState(NamedTuple):
-    """What the next meta-training step needs."""
-
-    agent: Agent
-    outer_state: Any
-
-
-class EMAMLInfo(NamedTuple):
-    """What a person plots. All `[]`; returns are means over tasks and episodes."""
-
-    return_before: jax.Array
-    return_after: jax.Array
-    gradient_norm: jax.Array
-    kl: jax.Array  # mean KL(π_θ'old ‖ π_θ'new) of the update; 0 without a trust region
-    accepted: jax.Array  # bool, the update was taken: no line search refused it
-    skipped: jax.Array
+from metarl_jax.validation import check_not_negative, check_surrogates
 
 
 def less_the_others(value: jax.Array) -> jax.Array:
@@ -189,45 +161,22 @@ def emaml(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, there is no such differentiation, or the policy has
-        memory or does not fit the action space.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or if there is no such
+        differentiation.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
-    check_optimizers(inner_optimizer=inner_optimizer)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
+    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_outer_optimizer(outer_optimizer)
     check_not_negative(correction_coeff=correction_coeff)
-    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
-    check_divides(num_tasks, task_group_size=task_group_size)
-    check_policy(tasks, policy, parallel_episodes=True)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
-    over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        return EMAMLState(agent, outer_loop.init(outer_optimizer, params))
+        agent = scheme.first_agent(key, inner_optimizer)
+        return MetaState(agent, outer_loop.init(outer_optimizer, agent.params))
 
     weighting = {"discount": discount, "gae_lambda": gae_lambda}
-    prepare = partial(policy_gradient.prepare, **weighting)
-    act = partial(policy_gradient.act, policy)
-
     scored_step = inner_loop.gradient_step(
         partial(loss_and_log_ratio, policy, inner_surrogate),
         inner_optimizer,
@@ -238,55 +187,27 @@ def emaml(
     def adaptation_step(agent, batch):
         return scored_step(agent, batch)[0]
 
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
-
-    def step(key, state):
-        """One meta-training step."""
-        check_key(key)
-        key_tasks, key_before, key_after = jax.random.split(key, 3)
-        agent = state.agent
-        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
-
-        def collect(key, agents):
-            """Acts in every task with its own agent."""
-            trajectories = rollout.collect_tasks(
-                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
-            )
-            return trajectories, jnp.mean(rollout.episode_returns(trajectories))
-
-        def adaptation_round(agents, key):
-            trajectories, mean_return = collect(key, agents)
-            batch = jax.vmap(prepare)(trajectories)
-            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
-
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
-        )
-        agents, (before, returns_before) = jax.lax.scan(
-            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
-        )
-        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
-        trajectories, return_after = collect(key_after, agents)  # [N, E, T]
-
+    def prepare_after(trajectories):
+        """Divides by one standard deviation of all tasks, `[N, E, T]`."""
         mask = trajectories.mask
         advantage = jax.vmap(partial(policy_gradient.advantages, **weighting))(
             trajectories
         )
         scale = 1 / (jnp.sqrt(variance(advantage, mask)) + 1e-8)
         reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) * scale
-        after = Batch(
-            trajectories.obs,
-            trajectories.action,
-            trajectories.log_prob,
-            reward,
-            normalise(advantage, mask),
-            mask,
+        seen = trajectories.obs, trajectories.action, trajectories.log_prob
+        return Batch(*seen, reward, normalise(advantage, mask), mask)
+
+    def step(key, state):
+        """One meta-training step."""
+        agent = state.agent
+        experience = scheme.rounds(
+            key, agent, adaptation_step, prepare_after=prepare_after
         )
         # The surrogate is a mean over steps, and so must be what weights the scores.
-        value = less_the_others(jnp.sum(reward, (1, 2), where=mask))
-        weight = correction_coeff * value / jnp.sum(mask, (1, 2))
+        after = experience.after
+        value = less_the_others(jnp.sum(after.reward, (1, 2), where=after.mask))
+        weight = correction_coeff * value / jnp.sum(after.mask, (1, 2))
 
         def objective(params, before, after, weight):
             start = agent._replace(params=params)
@@ -294,19 +215,16 @@ def emaml(
                 policy, scored_step, outer_surrogate, start, before, after, weight
             )
 
-        params, outer_state, info = outer_loop.update(
+        params, outer_state, info = scheme.update(
             outer_optimizer,
             state.outer_state,
             agent.params,
             objective,
-            act,
-            agents.params,
-            before,
-            after,
+            experience,
             weight,
-            group_size=task_group_size,
         )
-        new_state = EMAMLState(agent._replace(params=params), outer_state)
-        return new_state, EMAMLInfo(returns_before[0], return_after, *info)
+        new_state = MetaState(agent._replace(params=params), outer_state)
+        return new_state, MetaInfo(*experience.ends, *info)
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)

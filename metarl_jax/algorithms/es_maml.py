@@ -19,27 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, policy_gradient, rollout, surrogates, updates
+from metarl_jax import rollout, surrogates, updates
+from metarl_jax.adaptation import MetaState, Scheme
 from metarl_jax.batching import mean_over_tasks
-from metarl_jax.types import Agent, Key, MetaAlgorithm, Params, Policy, TaskDistribution
+from metarl_jax.types import Key, MetaAlgorithm, Params, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
-    check_batch,
-    check_divides,
-    check_fraction,
     check_key,
     check_optimizers,
-    check_policy,
-    check_positive,
     check_surrogates,
 )
-
-
-class ESMAMLState(NamedTuple):
-    """What the next meta-training step needs."""
-
-    agent: Agent
-    outer_state: Any
 
 
 class ESMAMLInfo(NamedTuple):
@@ -128,51 +117,22 @@ def es_maml(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, `sigma` is not above 0, or the policy has memory or does
-        not fit the action space.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or if `sigma` is not above 0.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
-    check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
     check_surrogates(inner_surrogate=inner_surrogate)
-    check_divides(num_tasks, task_group_size=task_group_size)
+    check_optimizers(outer_optimizer=outer_optimizer)
     check_above_zero(sigma=sigma)
-    check_policy(tasks, policy, parallel_episodes=True)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = optax.sgd(0.05) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(0.01) if outer_optimizer is None else outer_optimizer
     mean_over = partial(mean_over_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        return ESMAMLState(agent, outer_optimizer.init(params))
+        agent = scheme.first_agent(key, inner_optimizer)
+        return MetaState(agent, outer_optimizer.init(agent.params))
 
-    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
-
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
-        inner_optimizer,
-    )
-
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
+    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer)
 
     def step(key, state):
         """One meta-training step."""
@@ -192,7 +152,7 @@ def es_maml(
 
             def adaptation_round(agent, key):
                 trajectories, mean_return = collect(key, agent)
-                return adaptation_step(agent, prepare(trajectories)), mean_return
+                return adaptation_step(agent, scheme.prepare(trajectories)), mean_return
 
             def return_after_adaptation(params):
                 adapted, before = jax.lax.scan(
@@ -215,16 +175,13 @@ def es_maml(
             task_batch,
         )
         return_before, return_after = jnp.mean(before), jnp.mean(after)
+        downhill = optax.tree.scale(-1.0, gradient)
         params, outer_state = updates.descend(
-            outer_optimizer,
-            state.outer_state,
-            agent.params,
-            optax.tree.scale(-1.0, gradient),
-            -return_after,
+            outer_optimizer, state.outer_state, agent.params, downhill, -return_after
         )
         gradient_norm = optax.tree.norm(gradient)
         new_state, skipped = updates.keep_finite(
-            ESMAMLState(agent._replace(params=params), outer_state),
+            MetaState(agent._replace(params=params), outer_state),
             state,
             (return_before, return_after, gradient_norm),
         )
@@ -232,4 +189,5 @@ def es_maml(
             return_before, return_after, gradient_norm, skipped
         )
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)

@@ -10,15 +10,14 @@ length. With all its entries equal and held, this is MAML with an inner step of 
 gradient ascent.
 """
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, outer_loop, policy_gradient, rollout, surrogates
-from metarl_jax.batching import map_tasks
+from metarl_jax import inner_loop, outer_loop, surrogates
+from metarl_jax.adaptation import MetaState, Scheme
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
@@ -28,16 +27,7 @@ from metarl_jax.types import (
     Policy,
     TaskDistribution,
 )
-from metarl_jax.validation import (
-    check_above_zero,
-    check_batch,
-    check_divides,
-    check_fraction,
-    check_key,
-    check_policy,
-    check_positive,
-    check_surrogates,
-)
+from metarl_jax.validation import check_above_zero, check_surrogates
 
 
 class Learned(NamedTuple):
@@ -45,16 +35,6 @@ class Learned(NamedTuple):
 
     params: Params  # θ
     rates: Params  # α, shaped like θ
-
-
-class MetaSGDState(NamedTuple):
-    """What the next meta-training step needs.
-
-    The agent's `inner_state` is α: adaptation needs it, and leaves it as it is.
-    """
-
-    agent: Agent
-    outer_state: Any
 
 
 class MetaSGDInfo(NamedTuple):
@@ -130,105 +110,49 @@ def meta_sgd(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, there is no such differentiation, or the policy has
-        memory or does not fit the action space.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or if there is no such
+        differentiation.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
+    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_outer_optimizer(outer_optimizer)
     check_above_zero(initial_rate=initial_rate)
-    check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
-    check_divides(num_tasks, task_group_size=task_group_size)
-    check_policy(tasks, policy, parallel_episodes=True)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = learned_rates(initial_rate)
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
-    over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        rates = inner_optimizer.init(params)
-        agent = Agent(params, policy.initial_memory(), rates)
-        learned = Learned(params, rates)
-        return MetaSGDState(agent, outer_loop.init(outer_optimizer, learned))
+        agent = scheme.first_agent(key, inner_optimizer)
+        learned = Learned(agent.params, agent.inner_state)
+        return MetaState(agent, outer_loop.init(outer_optimizer, learned))
 
-    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
-    act = partial(policy_gradient.act, policy)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
-
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
-        inner_optimizer,
-        differentiation=differentiation,
+    adaptation_step = scheme.ascent(
+        inner_surrogate, inner_optimizer, differentiation=differentiation
     )
-
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
 
     def step(key, state):
         """One meta-training step."""
-        check_key(key)
-        key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
-        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
-
-        def collect(key, agents):
-            """Acts in every task with its own agent."""
-            trajectories = rollout.collect_tasks(
-                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
-            )
-            mean_return = jnp.mean(rollout.episode_returns(trajectories))
-            return jax.vmap(prepare)(trajectories), mean_return
-
-        def adaptation_round(agents, key):
-            batch, mean_return = collect(key, agents)
-            return over_tasks(adaptation_step)(agents, batch), (batch, mean_return)
-
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
-        )
-        agents, (before, returns_before) = jax.lax.scan(
-            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
-        )
-        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, E, T]
-        after, return_after = collect(key_after, agents)  # [N, E, T]
+        experience = scheme.rounds(key, agent, adaptation_step)
 
         def objective(learned, before, after):
             start = Agent(learned.params, agent.memory, learned.rates)
             adapted = inner_loop.adapt(adaptation_step, start, before).params
-            return surrogate_mean(outer_surrogate, adapted, after), adapted
+            return scheme.mean(outer_surrogate, adapted, after), adapted
 
-        learned, outer_state, info = outer_loop.update(
+        learned, outer_state, info = scheme.update(
             outer_optimizer,
             state.outer_state,
             Learned(agent.params, agent.inner_state),
             objective,
-            act,
-            agents.params,
-            before,
-            after,
-            group_size=task_group_size,
+            experience,
         )
         mean_rate = jnp.asarray(optax.tree.sum(agent.inner_state))
         mean_rate /= optax.tree.size(agent.params)
+        # Adaptation needs α, the agent's inner state, and leaves it as it is.
         agent = Agent(learned.params, agent.memory, learned.rates)
-        return MetaSGDState(agent, outer_state), MetaSGDInfo(
-            returns_before[0], return_after, mean_rate, *info
-        )
+        new_info = MetaSGDInfo(*experience.ends, mean_rate, *info)
+        return MetaState(agent, outer_state), new_info
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)

@@ -13,40 +13,23 @@ policy that would collect the pre-adaptation data to the one that did.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, policy_gradient, rollout, surrogates, updates
-from metarl_jax.batching import map_tasks, mean_over_tasks
-from metarl_jax.types import (
-    Agent,
-    Differentiation,
-    MetaAlgorithm,
-    Policy,
-    TaskDistribution,
-)
+from metarl_jax import inner_loop, policy_gradient, surrogates, updates
+from metarl_jax.adaptation import MetaState, Scheme
+from metarl_jax.batching import mean_over_tasks
+from metarl_jax.types import Differentiation, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
-    check_batch,
-    check_divides,
-    check_fraction,
-    check_key,
     check_not_negative,
     check_optimizers,
-    check_policy,
     check_positive,
     check_surrogates,
 )
-
-
-class ProMPState(NamedTuple):
-    """What the next meta-training step needs."""
-
-    agent: Agent
-    outer_state: Any
 
 
 class ProMPInfo(NamedTuple):
@@ -106,57 +89,30 @@ def promp(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, γ or λ is not in [0, 1], `task_group_size` does
-        not divide `num_tasks`, `clip_range` is not above 0 or `kl_coeff` is negative,
-        there is no such differentiation, or the policy has memory or does not fit the
-        action space.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or if `clip_range` is not
+        above 0, `kl_coeff` is negative or there is no such differentiation.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-        num_epochs=num_epochs,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
-    check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
+    check_surrogates(inner_surrogate=inner_surrogate)
+    check_positive(num_epochs=num_epochs)
+    check_optimizers(outer_optimizer=outer_optimizer)
     check_above_zero(clip_range=clip_range)
     check_not_negative(kl_coeff=kl_coeff)
-    check_surrogates(inner_surrogate=inner_surrogate)
-    check_divides(num_tasks, task_group_size=task_group_size)
-    check_policy(tasks, policy, parallel_episodes=True)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     outer_optimizer = optax.adam(1e-3) if outer_optimizer is None else outer_optimizer
     outer_surrogate = surrogates.clipped(clip_range)
-    over_tasks = partial(map_tasks, group_size=task_group_size)
     mean_over = partial(mean_over_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        return ProMPState(agent, outer_optimizer.init(params))
+        agent = scheme.first_agent(key, inner_optimizer)
+        return MetaState(agent, outer_optimizer.init(agent.params))
 
-    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
-    act = partial(policy_gradient.act, policy)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
-
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
-        inner_optimizer,
-    )
+    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer)
 
     def loss_and_kl(params, data):
         batch, old = data
-        new = act(params, batch.obs)
+        new = scheme.act(params, batch.obs)
         kl = jnp.mean(old.kl(new), where=batch.mask.reshape(-1))
         return -policy_gradient.surrogate_mean_of(new, inner_surrogate, batch), kl
 
@@ -167,69 +123,46 @@ def promp(
         differentiation=differentiation,
     )
 
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
-
     def step(key, state):
         """One meta-training step."""
-        check_key(key)
-        key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
-        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
-
-        def collect(key, agents):
-            """Acts in every task with its own agent."""
-            trajectories = rollout.collect_tasks(
-                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
-            )
-            mean_return = jnp.mean(rollout.episode_returns(trajectories))
-            return jax.vmap(prepare)(trajectories), mean_return
-
-        def adaptation_round(agents, key):
-            batch, mean_return = collect(key, agents)
-            old = over_tasks(act)(agents.params, batch.obs)
-            return over_tasks(adaptation_step)(agents, batch), (batch, old, mean_return)
-
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
+        experience = scheme.rounds(
+            key,
+            agent,
+            adaptation_step,
+            record=lambda agent, batch: scheme.act(agent.params, batch.obs),
         )
-        agents, (*before, returns_before) = jax.lax.scan(
-            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
-        )
-        before = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), before)  # [N, K, ...]
-        after, return_after = collect(key_after, agents)  # [N, E, T]
+        after = experience.after
+        before = experience.before, experience.recorded  # and who acted, [N, K]
 
         def objective(params, before, after):
             start = agent._replace(params=params)
-            adapted, kl = jax.lax.scan(penalised_step, start, tuple(before))
-            gain = surrogate_mean(outer_surrogate, adapted.params, after)
+            adapted, kl = jax.lax.scan(penalised_step, start, before)
+            gain = scheme.mean(outer_surrogate, adapted.params, after)
             return gain - kl_coeff * jnp.mean(kl), jnp.mean(kl)
 
         def epoch(carry, _):
             params, outer_state = carry
             ascended = jax.value_and_grad(objective, has_aux=True)
             (value, kl), gradient = mean_over(partial(ascended, params))(before, after)
+            downhill = optax.tree.scale(-1.0, gradient)
             params, outer_state = updates.descend(
-                outer_optimizer,
-                outer_state,
-                params,
-                optax.tree.scale(-1.0, gradient),
-                -value,
+                outer_optimizer, outer_state, params, downhill, -value
             )
             return (params, outer_state), (optax.tree.norm(gradient), kl)
 
         (params, outer_state), (gradient_norms, kl) = jax.lax.scan(
             epoch, (agent.params, state.outer_state), length=num_epochs
         )
-        data = [(batch.reward, batch.advantage) for batch in (before[0], after)]
+        data = [(batch.reward, batch.advantage) for batch in (experience.before, after)]
         new_state, skipped = updates.keep_finite(
-            ProMPState(agent._replace(params=params), outer_state),
+            MetaState(agent._replace(params=params), outer_state),
             state,
             (data, gradient_norms),
         )
         return new_state, ProMPInfo(
-            returns_before[0], return_after, gradient_norms[0], kl[-1], skipped
+            *experience.ends, gradient_norms[0], kl[-1], skipped
         )
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)

@@ -10,33 +10,16 @@ increases the inner product of the gradients of a task's successive batches, so 
 step on one improves the others.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import (
-    aggregation,
-    inner_loop,
-    policy_gradient,
-    rollout,
-    surrogates,
-    updates,
-)
-from metarl_jax.batching import map_tasks
+from metarl_jax import aggregation, surrogates, updates
+from metarl_jax.adaptation import Scheme
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import (
-    check_above_zero,
-    check_batch,
-    check_fraction,
-    check_key,
-    check_optimizers,
-    check_policy,
-    check_positive,
-    check_surrogates,
-)
+from metarl_jax.validation import check_above_zero, check_surrogates
 
 
 class ReptileState(NamedTuple):
@@ -96,87 +79,33 @@ def reptile(
       ValueError: if a count is below 1, γ or λ is not in [0, 1], or the policy has
         memory or does not fit the action space.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
-    check_optimizers(inner_optimizer=inner_optimizer)
+    counts = num_tasks, num_episodes, num_inner_steps
+    scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
     check_surrogates(inner_surrogate=inner_surrogate)
-    if task_group_size is not None:
-        check_positive(task_group_size=task_group_size)
     check_above_zero(outer_lr=outer_lr)
-    check_policy(tasks, policy, parallel_episodes=True)
-    check_batch(
-        tasks,
-        policy,
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_inner_steps=num_inner_steps,
-    )
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
-    over_tasks = partial(map_tasks, group_size=task_group_size)
 
     def init(key):
-        check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
-        return ReptileState(agent)
+        return ReptileState(scheme.first_agent(key, inner_optimizer))
 
-    prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)
-    surrogate_mean = partial(policy_gradient.surrogate_mean, policy)
-
-    adaptation_step = inner_loop.gradient_step(
-        lambda params, batch: -surrogate_mean(inner_surrogate, params, batch),
-        inner_optimizer,
-    )
-
-    def adapt(key, agent, trajectories):
-        del key
-        return adaptation_step(agent, prepare(trajectories))
+    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer)
 
     def step(key, state):
         """One meta-training step."""
-        check_key(key)
-        key_tasks, key_before, key_after = jax.random.split(key, 3)
         agent = state.agent
-        task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
-
-        def collect(key, agents):
-            """Acts in every task with its own agent."""
-            trajectories = rollout.collect_tasks(
-                key, tasks, policy, agents, task_batch, num_episodes=num_episodes
-            )
-            return trajectories, jnp.mean(rollout.episode_returns(trajectories))
-
-        def adaptation_round(agents, key):
-            trajectories, mean_return = collect(key, agents)
-            batch = jax.vmap(prepare)(trajectories)
-            finite = updates.all_finite((batch.reward, batch.advantage))
-            return over_tasks(adaptation_step)(agents, batch), (mean_return, finite)
-
-        agents = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_tasks, *jnp.shape(x))), agent
-        )
-        agents, (returns_before, finite) = jax.lax.scan(
-            adaptation_round, agents, jax.random.split(key_before, num_inner_steps)
-        )
-        _, return_after = collect(key_after, agents)  # only to be reported
-
-        average = aggregation.uniform_soup(agents.params)
+        experience = scheme.rounds(key, agent, adaptation_step)
+        average = aggregation.uniform_soup(experience.agents.params)
         params = aggregation.interpolate(average, agent.params, outer_lr)
         update_norm = optax.tree.norm(aggregation.task_vector(average, agent.params))
         # Data that are not finite make the update none either.
+        before = experience.before
+        finite = updates.all_finite((before.reward, before.advantage))
         new_state, skipped = updates.keep_finite(
             ReptileState(agent._replace(params=params)),
             state,
             (update_norm, jnp.where(finite, 0.0, jnp.nan)),
         )
-        return new_state, ReptileInfo(
-            returns_before[0], return_after, update_norm, skipped
-        )
+        return new_state, ReptileInfo(*experience.ends, update_norm, skipped)
 
+    adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)
