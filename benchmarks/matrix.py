@@ -166,7 +166,8 @@ def main() -> None:
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
-        row = measure(*args.only.split("/"), args.seconds)
+        world, _, method = args.only.partition("/")
+        row = measure(world, method, args.seconds)
         print(json.dumps(row))
         return
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
