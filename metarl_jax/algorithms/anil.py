@@ -18,7 +18,7 @@ import optax
 
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.types import MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import check_functions
+from metarl_jax.validation import check_functions, check_optimizers
 
 
 def head(path: str) -> bool:
@@ -49,15 +49,23 @@ def hold_others(
       adapts: tells by its path whether a parameter is updated.
 
     Returns:
-      An optax transformation.
+      An optax transformation, whose `init` raises a `ValueError` if `adapts` is true of
+      no parameter.
     """
 
     def labels(params):
         def label(path, _):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
+            names.append(name)
             return "adapted" if adapts(name) else "held"
 
-        return jax.tree_util.tree_map_with_path(label, params)
+        names = []
+        found = jax.tree_util.tree_map_with_path(label, params)
+        if "adapted" not in jax.tree.leaves(found):
+            raise ValueError(
+                f"adapts must be true of a parameter; of {names} it is of none"
+            )
+        return found
 
     # The held updates do not read their gradients, so the compiler drops the part of
     # the backward pass that only those need.
@@ -91,18 +99,11 @@ def anil(
       ValueError: as `maml` does, or if no parameter adapts.
     """
     check_functions(adapts=adapts)
+    check_optimizers(inner_optimizer=inner_optimizer)
     inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
     held = hold_others(inner_optimizer, adapts)
     algorithm = maml(tasks, policy, inner_optimizer=held, **options)
-    shapes: Any = jax.eval_shape(algorithm.init, jax.random.key(0))
-    paths = [
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, _ in jax.tree_util.tree_leaves_with_path(shapes.agent.params)
-    ]
-    if not any(map(adapts, paths)):
-        raise ValueError(
-            f"adapts must be true of at least one parameter; of {paths} it is of none"
-        )
+    jax.eval_shape(algorithm.init, jax.random.key(0))  # finds out whether any adapts
     return algorithm
 
 
