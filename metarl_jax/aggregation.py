@@ -357,7 +357,7 @@ def fisher_diagonal(policy: Policy, params: Params, data: Trajectory | Any) -> P
     episodes = (data.obs, data.action, data.mask)
     total, _ = jax.lax.scan(add_episode, zeros, episodes)
     count = jnp.maximum(jnp.sum(data.mask), 1)
-    return jax.tree.map(lambda t: t / count, total)
+    return jax.tree.map(lambda t: t / count.astype(t.dtype), total)
 
 
 def task_vector(model: Params, base: Params) -> Params:

@@ -140,10 +140,10 @@ class TanhDiagGaussian(NamedTuple):
         H(u) + E[log da/du]; the expectation by Gauss-Hermite quadrature.
         """
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
-        u = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * jnp.asarray(
-            nodes, self.mean.dtype
+        std = jnp.exp(self.log_std)
+        log_slope = jax.vmap(lambda node: self._log_slope(self.mean + node * std))(
+            jnp.asarray(nodes, self.mean.dtype)
         )
-        log_slope = self._log_slope(jnp.moveaxis(u, -1, 0))
         weights = jnp.asarray(weights / weights.sum(), self.mean.dtype)
         expected = jnp.tensordot(weights, log_slope, axes=1)
         return self.base.entropy() + jnp.sum(expected, axis=-1)

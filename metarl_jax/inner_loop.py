@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import optax
 from jax.ad_checkpoint import checkpoint_name
 
+from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import Agent, Differentiation, Params
 from metarl_jax.validation import check_differentiation, check_optimizers
 
@@ -74,10 +75,11 @@ def gradient_step(
         gradient, *aux = gradient if has_aux else (gradient,)
         if first_order:
             gradient = jax.lax.stop_gradient(gradient)
-        updates, inner_state = optimizer.update(
-            gradient, agent.inner_state, agent.params
-        )
-        params = optax.apply_updates(agent.params, updates)
+        with standard_promotion():
+            updates, inner_state = optimizer.update(
+                gradient, agent.inner_state, agent.params
+            )
+            params = optax.apply_updates(agent.params, updates)
         adapted = agent._replace(params=params, inner_state=inner_state)
         return (adapted, *aux) if has_aux else adapted
 

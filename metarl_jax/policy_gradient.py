@@ -86,7 +86,7 @@ def prepare(
     """
     mask = trajectories.mask
     advantage = advantages(trajectories, discount=discount, gae_lambda=gae_lambda)
-    reward = trajectories.reward * discount ** jnp.arange(mask.shape[1])
+    reward = returns.discounted_rewards(trajectories.reward, discount=discount)
     return Batch(
         trajectories.obs,
         trajectories.action,
@@ -133,7 +133,7 @@ def surrogate_mean_of(
         batch.advantage,
         batch.mask,
     )
-    return jnp.sum(total) / jnp.maximum(jnp.sum(batch.mask), 1)
+    return jnp.sum(total) / jnp.maximum(jnp.sum(batch.mask, dtype=total.dtype), 1)
 
 
 def ascend_in_epochs(

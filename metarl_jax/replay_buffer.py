@@ -64,14 +64,16 @@ def add(
             f"the steps added at once must be at most the capacity of {capacity}; got "
             f"{mask.shape[-1]}"
         )
-    order = jnp.cumsum(mask, axis=-1)
+    order = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
     slot = (buffer.cursor[task][:, None] + order - 1) % capacity
     # Out of bounds is nowhere.
     slot = jnp.where(mask, slot, capacity)
-    count = order[:, -1].astype(jnp.int32)
+    count = order[:, -1]
     return ReplayBuffer(
         jax.tree.map(
-            lambda ring, new: ring.at[task[:, None], slot].set(new, mode="drop"),
+            lambda ring, new: ring.at[task[:, None], slot].set(
+                new.astype(ring.dtype), mode="drop"
+            ),
             buffer.steps,
             steps,
         ),
@@ -116,8 +118,8 @@ def place(steps: Any, mask: jax.Array, *, num_episodes: int) -> Placed:
     Returns:
       The steps, `[E, T]`.
     """
-    count = jnp.cumsum(mask.ravel()).reshape(mask.shape).astype(jnp.int32)
-    taken = count - mask  # of all trials
+    count = jnp.cumsum(mask.ravel(), dtype=jnp.int32).reshape(mask.shape)
+    taken = count - mask.astype(count.dtype)  # of all trials
     before = taken[:, 0]
     begin = before[jnp.arange(len(mask)) // num_episodes * num_episodes]
     known = jnp.broadcast_to((before - begin)[:, None], mask.shape)
@@ -148,7 +150,7 @@ def prefix(
     oldest = buffer.cursor[task] - held
     drawn = (oldest + age) % capacity
     start = age - buffer.steps.position[task, drawn]
-    number = start[:, None] + jnp.arange(size)
+    number = start[:, None] + jnp.arange(size)[None]
     end = start + buffer.steps.known[task, drawn]
     slot = (oldest[:, None] + number) % capacity
     steps = jax.tree.map(lambda ring: ring[task[:, None], slot], buffer.steps.step)

@@ -25,8 +25,14 @@ def discounted_returns(
         carry = r + discount * jnp.where(d, 0.0, carry)
         return carry, carry
 
-    initial = jnp.zeros((), reward.dtype)
+    initial = jnp.zeros((), jnp.result_type(reward, discount))
     return jax.lax.scan(step, initial, (reward, terminated), reverse=True)[1]
+
+
+def discounted_rewards(reward: jax.Array, *, discount: float | jax.Array) -> jax.Array:
+    """Returns γ^t r_t along the last axis, `[..., T] -> [..., T]`."""
+    times = jnp.arange(reward.shape[-1], dtype=jnp.result_type(reward, discount))
+    return reward * jnp.broadcast_to(discount**times, reward.shape)
 
 
 def generalised_advantages(
@@ -69,7 +75,7 @@ def generalised_advantages(
         carry = delta_t + discount * gae_lambda * jnp.where(ended_t, 0.0, carry)
         return carry, carry
 
-    initial = jnp.zeros((), delta.dtype)
+    initial = jnp.zeros((), jnp.result_type(delta, discount, gae_lambda))
     return jax.lax.scan(step, initial, (delta, ended), reverse=True)[1]
 
 
@@ -111,12 +117,12 @@ def linear_feature_baseline(
 
     def centre(x):
         x = jnp.where(weight > 0, x, 0.0)
-        mean = jnp.sum(x, axis=0) / count
+        mean = jnp.sum(x, axis=0, keepdims=True) / count
         return jnp.where(weight > 0, x - mean, 0.0), mean
 
     features, _ = centre(features)
     target, target_mean = centre(returns.reshape(-1, 1))
-    scale = jnp.sqrt(jnp.sum(features**2, axis=0) / count)
+    scale = jnp.sqrt(jnp.sum(features**2, axis=0, keepdims=True) / count)
     features = features / jnp.where(scale > 1e-6, scale, 1.0)
 
     gram = features.T @ features / count

@@ -84,7 +84,7 @@ def advantages(
     """
     last = steps.mask & ~jnp.append(steps.mask[1:], False)
     ended = steps.terminated | steps.truncated
-    episode = jnp.cumsum(ended) - ended
+    episode = jnp.cumsum(ended) - ended.astype(int)
     return returns.generalised_advantages(
         jnp.where(episode >= num_exploration_episodes, steps.reward, 0.0),
         value,

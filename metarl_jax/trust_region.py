@@ -115,10 +115,11 @@ def fisher_vector_product(
     """
     current, pullback = jax.vjp(distribution, params)
     pushforward = jax.linear_transpose(lambda u: pullback(u)[0], current)
-    count = jnp.maximum(jnp.sum(mask), 1)
 
     def divergence(other):
-        return jnp.sum(current.kl(other), where=mask) / count
+        kl = current.kl(other)
+        count = jnp.maximum(jnp.sum(mask, dtype=kl.dtype), 1)
+        return jnp.sum(kl, where=mask) / count
 
     _, metric_tangent = jax.jvp(jax.grad(divergence), (current,), pushforward(vector))
     return pullback(metric_tangent)[0]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 
 from metarl_jax import spaces
+from metarl_jax.promotion import standard_promotion
 
 Key = jax.Array
 Params = Any
@@ -91,11 +92,13 @@ class TaskDistribution(NamedTuple):
     encode: Callable[[Observation], Observation] = lambda obs: obs
     revealed_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
 
+    @standard_promotion()
     def reset(self, key: Key, task: Task) -> tuple[Observation, State]:
         """Begins an episode: what a policy sees, and the environment's state."""
         obs, state = self.env.reset_env(key, task)
         return self.encode(obs), state
 
+    @standard_promotion()
     def step(
         self, key: Key, state: State, action: jax.Array, task: Task
     ) -> tuple[Observation, State, jax.Array, jax.Array]:

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import Params, State
 
 
+@standard_promotion()
 def descend(
     optimizer: optax.GradientTransformation,
     optimizer_state: Any,

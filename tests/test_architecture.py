@@ -25,7 +25,7 @@ ALGORITHMS = sorted(
 
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
-    {"spaces", "memory", "tracing"},
+    {"spaces", "memory", "promotion", "tracing"},
     {"types"},
     {"distributions", "returns", "updates"},
     {"validation"},

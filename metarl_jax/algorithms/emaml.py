@@ -25,7 +25,7 @@ import optax
 from metarl_jax import inner_loop, outer_loop, policy_gradient, surrogates
 from metarl_jax.adaptation import MetaInfo, MetaState, Scheme
 from metarl_jax.policy_gradient import Batch
-from metarl_jax.returns import normalise, variance
+from metarl_jax.returns import discounted_rewards, normalise, variance
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
@@ -194,7 +194,7 @@ def emaml(
             trajectories
         )
         scale = 1 / (jnp.sqrt(variance(advantage, mask)) + 1e-8)
-        reward = trajectories.reward * discount ** jnp.arange(tasks.horizon) * scale
+        reward = discounted_rewards(trajectories.reward, discount=discount) * scale
         seen = trajectories.obs, trajectories.action, trajectories.log_prob
         return Batch(*seen, reward, normalise(advantage, mask), mask)
 
@@ -207,7 +207,7 @@ def emaml(
         # The surrogate is a mean over steps, and so must be what weights the scores.
         after = experience.after
         value = less_the_others(jnp.sum(after.reward, (1, 2), where=after.mask))
-        weight = correction_coeff * value / jnp.sum(after.mask, (1, 2))
+        weight = correction_coeff * value / jnp.sum(after.mask, (1, 2), value.dtype)
 
         def objective(params, before, after, weight):
             start = agent._replace(params=params)

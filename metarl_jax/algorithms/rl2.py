@@ -244,7 +244,7 @@ def rl2(
         variance = returns.variance(batch.target, steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         return Terms(
-            jnp.sum(gain) / jnp.sum(steps.mask),
+            jnp.sum(gain) / jnp.sum(steps.mask, dtype=gain.dtype),
             mean(distribution.entropy()),
             error / (variance + 1e-8),
             mean(batch.old.kl(distribution)),

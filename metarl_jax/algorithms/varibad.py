@@ -299,7 +299,7 @@ def varibad(
         gain = jax.vmap(surrogate)(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
         )
-        gain = jnp.sum(gain) / jnp.sum(steps.mask)
+        gain = jnp.sum(gain) / jnp.sum(steps.mask, dtype=gain.dtype)
         mean = partial(jnp.mean, where=steps.mask)
         entropy = mean(distribution.entropy())
         # Relative to the returns' variance, as the advantages are to their own.

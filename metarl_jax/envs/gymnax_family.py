@@ -11,11 +11,13 @@ from gymnax.wrappers.purerl import GymnaxWrapper
 
 from metarl_jax import spaces
 from metarl_jax.envs import checks
+from metarl_jax.promotion import standard_promotion
 from metarl_jax.tracing import depends
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
 from metarl_jax.validation import check_positive
 
 
+@standard_promotion()
 def gymnax_family(
     env: Environment,
     sample_params: Callable[[Key], Task],
@@ -83,6 +85,7 @@ def gymnax_family(
     def with_horizon(sample):
         sample = _uncompiled(sample)
 
+        @standard_promotion()
         def sample_task(key):
             params = dataclasses.replace(sample(key), max_steps_in_episode=horizon)
             return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)

@@ -293,8 +293,12 @@ def sparse_point_navigation(
         return env.straight_return(task, horizon=horizon)
 
     def sparse_reward(task, trajectory):
-        distance = jnp.linalg.norm(trajectory.next_obs - task.goal, axis=-1)
-        return env.reward(distance, task.replace(dense=jnp.zeros((), bool)))
+        sparse = task.replace(dense=jnp.zeros((), bool))
+
+        def reward(position):
+            return env.reward(jnp.linalg.norm(position - task.goal), sparse)
+
+        return jax.vmap(reward)(trajectory.next_obs)
 
     family = gymnax_family(
         env,

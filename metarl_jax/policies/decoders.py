@@ -158,8 +158,8 @@ class TransitionDecoder(nn.Module):
         for name, (x, target) in targets.items():
             size = target.shape[-1]
             mean = _PairNetwork(self.hidden_sizes, size, name=name)(latents, x)
-            log_prob = -0.5 * jnp.sum((target - mean) ** 2 + _LOG_2PI, axis=-1)
-            total += jnp.sum(log_prob, axis=-1, where=steps.mask)
+            log_prob = -0.5 * jnp.sum((target[None] - mean) ** 2 + _LOG_2PI, axis=-1)
+            total += jnp.sum(log_prob, axis=-1, where=steps.mask[None])
         return total
 
 
@@ -174,7 +174,7 @@ class _PairNetwork(nn.Module):
         first, *others = self.hidden_sizes
         from_latent = nn.Dense(first, name="from_latent")(latents)
         from_step = nn.Dense(first, use_bias=False, name="from_step")(x)
-        hidden = nn.relu(from_latent[:, None] + from_step)
+        hidden = nn.relu(from_latent[:, None] + from_step[None])
         return nn.Dense(self.size, name="mean")(_hidden(self, others, hidden))
 
 

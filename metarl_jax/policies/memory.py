@@ -84,9 +84,9 @@ class MemoryPolicy(nn.Module):
         """Remembers what was done, what it paid and whether the episode is over."""
         ended = transition.terminated | transition.truncated
         return memory._replace(
-            action=self._encode(transition.action),
-            reward=transition.reward.astype(jnp.float32),
-            start=ended.astype(jnp.float32),
+            action=self._encode(transition.action).astype(memory.action.dtype),
+            reward=transition.reward.astype(memory.reward.dtype),
+            start=ended.astype(memory.start.dtype),
             time=memory.time + 1.0,
         )
 
@@ -120,7 +120,7 @@ class MemoryPolicy(nn.Module):
 
     def _encode(self, action):
         if self.head.num_actions is None:
-            return action.astype(jnp.float32)
+            return action
         return jax.nn.one_hot(action, self.head.num_actions)
 
 

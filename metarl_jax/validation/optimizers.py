@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from metarl_jax.promotion import standard_promotion
 from metarl_jax.validation.scalars import GREATEST, check_not_negative, reason, shown
 
 # How the one that moves nothing on purpose is recognised.
@@ -59,6 +60,7 @@ def _check_descends(name: str, optimizer: Any) -> None:
     raise ValueError(f"the updates of {name} must {fault} {shown(update.max())}")
 
 
+@standard_promotion()
 def _first_update(optimizer: Any) -> np.ndarray | None:
     """Returns the first update that is not zero, if there is one; None if traced."""
     ones = {"weight": jnp.ones(2)}
