@@ -1,0 +1,277 @@
+"""The documentation: links lead somewhere, commands parse, quotes are true."""
+
+import ast
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from metarl_jax import catalogue
+from metarl_jax.cli import evaluate, parsing, plot, reproduce, sweep, train
+from metarl_jax.cli.main import COMMANDS
+from metarl_jax.reproduction import TABLES
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+RESULTS = ROOT / "benchmarks" / "results"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACEHOLDERS = {"WORLD", "METHOD", "POLICY", "RUN", "NAME", "TABLE", "EXPERIMENT"}
+
+pages = pytest.mark.parametrize("page", PAGES, ids=IDS)
+
+
+def blocks(page, language):
+    return [text for kind, text in FENCE.findall(page.read_text()) if kind == language]
+
+
+def anchors(page):
+    """The names of a page's headings, as they are linked to."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pages
+def test_links_lead_somewhere(page):
+    text = FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.is_file(), target
+        assert there.is_relative_to(ROOT), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def test_every_page_and_figure_is_linked_to():
+    linked = set()
+    for page in PAGES:
+        targets = re.findall(r"\]\(([^)\s#]+)", FENCE.sub("", page.read_text()))
+        linked |= {(page.parent / t).resolve() for t in targets if "://" not in t}
+    there = {p for p in (ROOT / "docs").rglob("*") if p.suffix in (".md", ".png")}
+    assert there <= linked, there - linked
+
+
+def test_the_readme_is_short_and_names_all_there_is():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 200
+    for names in (*map(catalogue.entries, catalogue.SHELVES), TABLES):
+        for name in names:
+            assert f"`{name}`" in text, name
+
+
+@pages
+def test_python_compiles(page):
+    for code in blocks(page, "python"):
+        ast.parse(code)
+
+
+def test_modules_and_names_of_python_blocks_are_there():
+    for page in PAGES:
+        for code in blocks(page, "python"):
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    module = __import__(node.module, fromlist=["_"])
+                    for alias in node.names:
+                        assert hasattr(module, alias.name), (page, alias.name)
+                called = getattr(node, "func", None)
+                if ast.unparse(called or node).startswith("metarl_jax."):
+                    check_call(node)
+
+
+def check_call(node):
+    """That a name of the package is there, with the keywords that it is given."""
+    import metarl_jax
+
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return
+    function = getattr(metarl_jax, node.func.attr)
+    arguments = [None] * len(node.args)
+    inspect.signature(function).bind(*arguments, **{k.arg: None for k in node.keywords})
+
+
+def commands():
+    """Every `metarl-jax` command that is shown, without comments."""
+    found = {}
+    for page, name in zip(PAGES, IDS, strict=True):
+        text = page.read_text()
+        lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+        # A command in a sentence may be broken over two lines.
+        inline = re.findall(r"`(metarl-jax [^`]*)`", FENCE.sub("", text))
+        for line in [*lines, *(" ".join(x.split()) for x in inline)]:
+            line = line.partition("&& ")[2] or line
+            if not line.startswith("metarl-jax"):
+                continue
+            words = shlex.split(line, comments=True)[1:]
+            parts = {part for word in words for part in re.split(r"[\[\]:.-]", word)}
+            if not parts & PLACEHOLDERS:
+                found[" ".join(words)] = (name, words)
+    return found
+
+
+def check_training(words, more):
+    """Parses as `train` and `sweep` do, and builds nothing."""
+    name, words = parsing.split_name(words)
+    if name is not None and catalogue.is_own(name):
+        return  # a file of the reader's
+    if any(catalogue.is_own(word) for word in words):
+        return
+    # What is resumed says itself what it is; the documentation's run is this one.
+    choice, words = parsing.take_choice(name or "point-nav-maml", words)
+    groups = parsing.groups_of(choice.load())
+    types = parsing.group_types(groups)
+    kinds = {**{group: kind() for group, kind in types.items()}, **more}
+    words = [word for word in words if word not in ("-h", "--help")]
+    options = parsing.parse(parsing.arguments("", kinds), words, prog="")
+    if hasattr(options, "sweep"):
+        assert sweep._varied(options.sweep.vary, groups, words, prog="")
+
+
+def check_command(words):
+    command, rest = words[0], words[1:]
+    assert command in COMMANDS
+    if command == "train":
+        check_training(
+            rest, {"run": train.RunOptions(), "devices": train.DeviceOptions()}
+        )
+    elif command == "sweep" and rest:
+        check_training(rest, {"sweep": sweep.SweepOptions()})
+    elif command == "reproduce" and rest:
+        name, rest = parsing.split_name(rest)
+        assert name in TABLES
+        parsing.parse(reproduce.ReproduceOptions, rest, prog="")
+    elif command in ("evaluate", "plot") and rest:
+        kinds = {"evaluate": evaluate.EvaluateOptions, "plot": plot.PlotOptions}
+        parsing.parse(kinds[command], rest, prog="")
+
+
+def test_every_command_that_is_shown_can_be_given():
+    shown = commands()
+    assert len(shown) > 20
+    for page, words in shown.values():
+        try:
+            check_command(words)
+        except (AssertionError, ValueError) as error:
+            raise AssertionError(f"{page}: metarl-jax {shlex.join(words)}") from error
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train point-nav --inner-rl 1", "train point-navy", "plot", "reproduce rl3"],
+)
+def test_a_command_that_cannot_be_given_is_found(words):
+    with pytest.raises((AssertionError, ValueError)):
+        check_command([*words.split(), *["--nothing"] * (words == "plot")])
+
+
+# What a table of results quotes, and the record that it quotes.
+
+
+def rows(page):
+    """The rows of a page's tables, by their first cell."""
+    lines = (ROOT / "docs" / "results" / page).read_text().splitlines()
+    cells = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ]
+    return {row[0]: row[1:] for row in cells}
+
+
+def record(name):
+    return json.loads((RESULTS / name).read_text())
+
+
+def test_navigation_quotes_its_record():
+    quoted, result = rows("navigation.md"), record("point-nav-maml.json")
+    assert quoted["ours, mean"] == [f"{x:.2f}" for x in result["return_mean"]]
+    assert quoted["interquartile mean"] == [f"{x:.2f}" for x in result["return_iqm"]]
+    assert quoted[result["interval"]] == [
+        f"{low:.1f} … {high:.1f}" for low, high in result["return_ci"]
+    ]
+
+
+def test_the_comparison_quotes_its_record():
+    import comparison
+
+    quoted, methods = rows("methods.md"), record("comparison.json")["methods"]
+    scratch = methods["pretraining"]["references"]["random initialisation"]
+    assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
+    for method, name in comparison.NAMES.items():
+        result = methods.get(method, scratch)
+        cells = [
+            f"{result['return_mean'][k]:.1f} ({low:.1f} … {high:.1f})"
+            for k, (low, high) in enumerate(result["return_ci"])
+        ]
+        assert quoted[name][:3] == [cells[0], cells[1], cells[3]], name
+        if method in methods:
+            assert quoted[name][5] == f"{result['training_peak_memory_mib']:.0f}"
+
+
+def cell(table, row, column):
+    cells = record(f"reproductions/{table}/table.json")["cells"]
+    (found,) = [c for c in cells if (c["row"], c["column"]) == (row, column)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("page", "table", "names", "columns", "digits"),
+    [
+        (
+            "bandits.md",
+            "rl2-bandits",
+            {"RL²": "RL²", "Gittins index": "Gittins index"},
+            ["n=10 k=5", "n=10 k=10", "n=10 k=50", "n=100 k=5", "n=100 k=10"],
+            2,
+        ),
+        (
+            "dependent-arms.md",
+            "wang-bandits",
+            {name: name for name in ("RL²", "Thompson sampling", "Gittins index")}
+            | {"UCB1, best of eleven settings": "UCB1"}
+            | {"Bayes optimum": "Bayes optimum"},
+            ["independent", "uniform", "easy", "medium", "hard"],
+            2,
+        ),
+        (
+            "grid.md",
+            "varibad-gridworld",
+            {name: name for name in ("VariBAD", "RL²", "posterior sampling", "random")},
+            [f"episode {i}" for i in range(1, 7)],
+            2,
+        ),
+        (
+            "half-circle.md",
+            "pearl-half-circle",
+            {
+                name: name
+                for name in (
+                    "PEARL",
+                    "straight to the goal",
+                    "exact posterior sampling",
+                    "exact posterior, nearest first",
+                    "random",
+                )
+            },
+            [f"episode {i}" for i in range(1, 7)],
+            2,
+        ),
+    ],
+)
+def test_published_tables_quote_their_records(page, table, names, columns, digits):
+    quoted = rows(page)
+    for label, row in names.items():
+        for column, text in zip(columns, quoted[label], strict=False):
+            there = cell(table, row, column)
+            mean, *rest = text.split()
+            assert abs(float(mean) - there["mean"]) <= 0.5001 * 10**-digits, text
+            if rest and rest[0] == "±":
+                low, high = there["ci"]
+                assert rest[1] == f"{(high - low) / 2:.2f}", (label, column)
+            elif rest:
+                met = cell(table, f"{row}, goal met in %", column)["mean"]
+                assert rest == [f"({met:.0f}%)"]
