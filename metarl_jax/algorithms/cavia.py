@@ -21,6 +21,7 @@ from metarl_jax.types import Differentiation, MetaAlgorithm, Policy, TaskDistrib
 from metarl_jax.validation import (
     check_appended,
     check_methods,
+    check_optimizers,
     check_positive,
     check_surrogates,
     check_tasks,
@@ -86,6 +87,7 @@ def cavia(
         differentiation or an observation is not one array of at least one axis.
     """
     check_positive(context_size=context_size)
+    check_optimizers(inner_optimizer=inner_optimizer)
     check_outer_optimizer(outer_optimizer)
     check_tasks(tasks)
     _check_obs(tasks)

@@ -179,15 +179,11 @@ def es_maml(
         params, outer_state = updates.descend(
             outer_optimizer, state.outer_state, agent.params, downhill, -return_after
         )
-        gradient_norm = optax.tree.norm(gradient)
+        seen = return_before, return_after, optax.tree.norm(gradient)
         new_state, skipped = updates.keep_finite(
-            MetaState(agent._replace(params=params), outer_state),
-            state,
-            (return_before, return_after, gradient_norm),
+            MetaState(agent._replace(params=params), outer_state), state, seen
         )
-        return new_state, ESMAMLInfo(
-            return_before, return_after, gradient_norm, skipped
-        )
+        return new_state, ESMAMLInfo(*seen, skipped)
 
     adapt = scheme.from_data(adaptation_step)
     return MetaAlgorithm(init, step, adapt, policy)
