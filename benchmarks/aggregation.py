@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from measuring import hardware, write
 
-from metarl_jax import aggregation, evaluation, rollout, surrogates
+from metarl_jax import aggregation, evaluation, intervals, rollout, surrogates
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.point_navigation import point_navigation
@@ -173,7 +173,7 @@ def draw(record: dict) -> Figure:
         for k, what in enumerate(("as it is", "after one adaptation step")):
             axes = grid[k][column]
             for i, label in enumerate(TASKS.values()):
-                row = evaluation.summarise(values[None, :, i, :, k])
+                row = intervals.summarise(values[None, :, i, :, k])
                 look = {"color": PALETTE[i], "lw": 2, "label": label}
                 band = {"color": PALETTE[i], "lw": 0, "alpha": 0.15}
                 axes.fill_between(alpha, row.ci_low, row.ci_high, **band)

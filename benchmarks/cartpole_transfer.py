@@ -37,8 +37,9 @@ from measuring import hardware, write
 from metarl_jax import plotting, rollout
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.gymnasium_bridge import as_gymnasium
-from metarl_jax.evaluation import heldout_tasks, interquartile_mean, summarise
+from metarl_jax.evaluation import heldout_tasks
 from metarl_jax.experiments.cartpole_transfer import cartpole_transfer
+from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.runs import files, history
 from metarl_jax.sample_efficiency import (
     LearningCurve,

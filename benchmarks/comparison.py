@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from measuring import hardware, rounds, write
 
-from metarl_jax.evaluation import interquartile_mean, summarise
+from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.plotting import PALETTE, STYLE
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax import surrogates
-from metarl_jax.evaluation import summarise
+from metarl_jax.intervals import summarise
 from metarl_jax.returns import generalised_advantages
 
 DISCOUNT, HORIZON = 0.8, 20

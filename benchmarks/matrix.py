@@ -29,7 +29,7 @@ from measuring import hardware, write
 import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.choice import Choice
-from metarl_jax.evaluation import t_half_width
+from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import STYLE
 
 OUTPUT = Path(__file__).parent / "results" / "matrix.json"

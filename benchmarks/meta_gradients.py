@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax import surrogates
-from metarl_jax.evaluation import summarise
+from metarl_jax.intervals import summarise
 
 NUM_STATES, NUM_ACTIONS, HORIZON = 3, 2, 3
 INNER_LR = 0.5

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from measuring import hardware, write
 
-from metarl_jax.evaluation import interval_name, summarise
+from metarl_jax.intervals import interval_name, summarise
 
 RESULTS = Path(__file__).parent / "results"
 LEVELS = (-25, -20, -16)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarl_jax.batching import map_seeds
 from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.runs import (
     checkpoints,
@@ -38,9 +37,10 @@ from metarl_jax.runs.experiment import (
 )
 from metarl_jax.runs.experiment import (
     check_experiment,
-    seed_keys,
     state_template,
 )
+from metarl_jax.runs.loop import run_steps
+from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.progress import TrainingProgress, announced
 from metarl_jax.runs.recording import Recorder
 from metarl_jax.types import Agent, Info, MetaAlgorithm, Policy, State
@@ -92,16 +92,6 @@ class Trained(NamedTuple):
     def policy(self) -> Policy:
         """How the agent acts."""
         return self.experiment.algorithm.policy
-
-
-class _Lowered(NamedTuple):
-    """A traced run: what is left to do is to compile and to start it."""
-
-    init: jax.stages.Lowered
-    step: jax.stages.Lowered
-    template: State  # shapes and dtypes
-    key_init: jax.Array
-    key_steps: jax.Array
 
 
 def train(
@@ -248,7 +238,7 @@ def train(
                 check_unedited(Path(resume), restored.record)
             if restored and step >= experiment.num_steps:
                 if mesh is not None:  # nothing to share out, but it must be possible
-                    _lower(
+                    lower(
                         experiment.algorithm,
                         seed,
                         num_seeds,
@@ -264,7 +254,7 @@ def train(
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
-            lowered = _lower(
+            lowered = lower(
                 experiment.algorithm, seed, num_seeds, seed_group_size, placement
             )
             # What can be wrong with the arguments has been found: files may change.
@@ -331,7 +321,7 @@ def train(
                 whole = devices.moved(state, placement.everywhere)
                 checkpoints.save(manager, step, whole, record)
 
-        step, state = _run_steps(
+        step, state = run_steps(
             lambda step, state: compiled_step(lowered.key_steps, step, state),
             step,
             state,
@@ -398,134 +388,3 @@ def check_options(
     check_seed(seed, num_seeds)
     state = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
     check_fits(f"the states of num_seeds={num_seeds}", num_seeds * num_bytes(state))
-
-
-def _run_steps(
-    run_step: Callable[[np.int32, State], tuple[State, Info]],
-    step: int,
-    state: State,
-    *,
-    num_steps: int,
-    checkpoint_every: int,
-    origin: float,
-    stop: threading.Event,
-    recorder: Recorder,
-    progress: TrainingProgress,
-    save: Callable[[int, State], None],
-) -> tuple[int, State]:
-    """Runs the compiled step until the end or a stop; records and saves on the way.
-
-    Args:
-      run_step: the compiled step; returns before its result is computed.
-      step: the steps done.
-      state: the state after them.
-      num_steps: the steps there are to be.
-      checkpoint_every: steps from one save to the next.
-      origin: when training would have begun, had it never been interrupted.
-      stop: ends the run after the step it is set in.
-      recorder: what writes each step's info.
-      progress: what shows it.
-      save: saves the state after a step.
-
-    Returns:
-      The steps done and the state after them, both recorded and saved.
-    """
-    running, done = [], []  # (step, info, stop) and (step, seconds, info)
-    anyone, stopping = processes.agreement(), False
-
-    def wants_to_stop():
-        return stop.is_set() or recorder.given_up is not None
-
-    def wait(keep):
-        nonlocal stopping
-        while len(running) > keep:
-            number, info, agreed = running.pop(0)
-            interruption.wait(info)
-            done.append((number, time.perf_counter() - origin, info))
-            stopping = stopping or bool(agreed)
-
-    def record():
-        if done:
-            recorder.write(done)
-            progress.update(done[-1][0], *recorder.last_returns)
-            done.clear()
-
-    last_record, last_saved = time.perf_counter(), step
-    while step < num_steps and not stopping:
-        state, info = run_step(np.int32(step), state)
-        step += 1
-        running.append((step, info, anyone(wants_to_stop())))
-        # One step stays queued behind the one that runs, so that the device never
-        # waits for the host; no more, so that a signal is heard.
-        wait(keep=1)
-        if step % checkpoint_every == 0:
-            wait(keep=0)
-            record()
-            save(step, state)
-            last_saved = step
-        if time.perf_counter() - last_record > 0.2:
-            record()
-            last_record = time.perf_counter()
-        if jax.process_count() == 1:
-            stopping = wants_to_stop()
-    wait(keep=0)
-    record()
-    if last_saved != step:
-        save(step, state)
-    return step, state
-
-
-def _lower(
-    algorithm: MetaAlgorithm,
-    seed: int,
-    num_seeds: int,
-    seed_group_size: int | None,
-    placement: devices.Placement,
-) -> _Lowered:
-    """Traces `init` and one meta-training step, once each, and checks what they make.
-
-    Raises:
-      ValueError: if the step changes the state's structure, shapes or dtypes, its info
-        lacks what training needs, or the mesh does not fit the number of tasks.
-    """
-
-    def init(key):
-        return algorithm.init(key)
-
-    def one_step(i, key, state):
-        return algorithm.step(jax.random.fold_in(key, i), state)
-
-    def step(key, i, state):
-        if num_seeds == 1:
-            return one_step(i, key, state)
-        return map_seeds(partial(one_step, i), group_size=seed_group_size)(key, state)
-
-    if num_seeds > 1:
-        init = jax.vmap(init)
-        if seed_group_size is None and jax.default_backend() == "cpu":
-            seed_group_size = 1
-    mesh, by_seed, everywhere = placement
-    keys = devices.moved(seed_keys(seed, num_seeds), by_seed)
-    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-        lowered_init = jax.jit(init, out_shardings=by_seed).lower(keys[0])
-        template = _shapes(lowered_init.out_info)
-        state = jax.tree.map(lambda x: x.update(sharding=by_seed), template)
-        lowered_step = jax.jit(step, out_shardings=(by_seed, everywhere)).lower(
-            keys[1], np.int32(0), state
-        )
-    new_state, info = _shapes(lowered_step.out_info)
-    if new_state != template:
-        raise ValueError(
-            "algorithm.step must return a state of the structure, shapes and dtypes "
-            f"that algorithm.init makes; got {new_state} from {template}"
-        )
-    for field in ("return_before", "return_after", "skipped"):
-        if not hasattr(info, field):
-            raise ValueError(
-                f"the info of algorithm.step must have {field}; got {info}"
-            )
-    return _Lowered(lowered_init, lowered_step, template, *keys)
-
-
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

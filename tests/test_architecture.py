@@ -36,7 +36,7 @@ LAYERS = [
     {"rollout", "outer_loop"},
     {"trials", "adaptation"},
     {"algorithms"},
-    {"evaluation"},
+    {"evaluation", "intervals"},
     {"sample_efficiency"},
     {"catalogue", "options"},
     {"settings", "runs"},
@@ -49,7 +49,7 @@ LAYERS = [
     {"cli"},
 ]
 WITHIN = {
-    *("validation", "policies", "envs", "strategies", "runs", "training"),
+    *("validation", "policies", "envs", "strategies", "runs", "plotting"),
     *("worlds", "experiments", "reproduction", "sweeps", "cli"),
 }
 IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}

@@ -17,10 +17,9 @@ from metarl_jax.evaluation import (
     adaptation_trajectories,
     evaluate,
     heldout_tasks,
-    interquartile_mean,
     references,
-    summarise,
 )
+from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.types import Agent, MetaAlgorithm, TaskDistribution
 
 HORIZON = 4

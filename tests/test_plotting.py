@@ -203,7 +203,7 @@ def test_figures_are_files_and_runs_of_one_name_are_told_apart(tmp_path):
     for path in written:
         assert path.parent == one
         assert imread(path).std() > 0.05  # something is on it
-    assert plotting._labels([one, other], [{"experiment": "thing"}] * 2) == [
+    assert plotting.runs._labels([one, other], [{"experiment": "thing"}] * 2) == [
         "one",
         "other",
     ]

@@ -20,8 +20,8 @@ import scipy.stats
 from metarl_jax import cli
 from metarl_jax.cli import reproduce as command
 from metarl_jax.envs.bandit import correlated_bandit
-from metarl_jax.evaluation import summarise
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
+from metarl_jax.intervals import summarise
 from metarl_jax.reproduction import TABLES, figure, load_table
 from metarl_jax.reproduction.learned import learned
 from metarl_jax.reproduction.measuring import (

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl_jax.evaluation import summarise
+from metarl_jax.intervals import summarise
 from metarl_jax.runs import display, files, machine, schema
 from metarl_jax.runs.progress import announced
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from metarl_jax import evaluation, rollout
+from metarl_jax import evaluation, intervals, rollout
 from metarl_jax.runs import (
     checkpoints,
     display,
@@ -181,7 +181,7 @@ def measure(
         "experiment": label,
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
-        "interval": evaluation.interval_name(num_seeds),
+        "interval": intervals.interval_name(num_seeds),
         "published": experiment.published,
         "adaptation_unit": experiment.adaptation_unit,
         "adaptation_step": list(range(protocol.num_adaptation_steps + 1)),
@@ -321,7 +321,7 @@ def _goal_beliefs(experiment: Experiment, keys: jax.Array, states: State) -> Any
 
 def _rows(returns: np.ndarray) -> dict[str, Any]:
     """Summarises returns `[S, N, K + 1]` as the rows that are recorded."""
-    summary = evaluation.summarise(returns)
+    summary = intervals.summarise(returns)
     return {
         "return_mean": summary.mean,
         "return_iqm": summary.iqm,
