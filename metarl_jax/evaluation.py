@@ -355,8 +355,18 @@ def references(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    check_key(key)
     if not isinstance(algorithm, MetaAlgorithm):
         raise ValueError(f"algorithm must be a MetaAlgorithm; got {shown(algorithm)}")
+    check_protocol(
+        tasks,
+        algorithm.policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_adaptation_steps=num_adaptation_steps,
+        task_group_size=task_group_size,
+    )
+    check_flags(greedy=greedy)
     run = partial(
         evaluate,
         key,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from scipy import special
 
-from metarl_jax.validation import check_fraction
+from metarl_jax.validation import check_flags, check_fraction
 
 
 class Summary(NamedTuple):
@@ -92,6 +92,7 @@ def summarise(
             "returns must be [seeds, tasks, adaptation steps + 1] and not empty; got "
             f"shape {values.shape}"
         )
+    check_flags(shared_tasks=shared_tasks)
     check_fraction(confidence=confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1; got {confidence}")

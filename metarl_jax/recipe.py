@@ -17,7 +17,12 @@ from metarl_jax.options import Option, check_distinct, grouped, options_of
 from metarl_jax.runs.experiment import Evaluation, Experiment
 from metarl_jax.settings import POLICIES
 from metarl_jax.types import Agent, MetaAlgorithm, Task, TaskDistribution
-from metarl_jax.validation import check_choice, check_flags
+from metarl_jax.validation import (
+    check_at_least,
+    check_choice,
+    check_flags,
+    check_positive,
+)
 
 Kind = Literal["gradient", "memory", "inference"]
 UNITS = {
@@ -44,6 +49,15 @@ class Budget:
     num_eval_tasks: int = 40
     num_eval_episodes: int = 20
     num_adaptation_steps: int = 3
+
+    def __post_init__(self):
+        """Checks the counts."""
+        check_positive(
+            num_steps=self.num_steps,
+            num_eval_tasks=self.num_eval_tasks,
+            num_eval_episodes=self.num_eval_episodes,
+        )
+        check_at_least(0, num_adaptation_steps=self.num_adaptation_steps)
 
 
 class World(NamedTuple):

@@ -14,7 +14,13 @@ import numpy as np
 from metarl_jax import rollout
 from metarl_jax.evaluation import Adapt
 from metarl_jax.types import Agent, Key, Policy, Task, TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import (
+    check_agent,
+    check_functions,
+    check_key,
+    check_positive,
+    check_tasks,
+)
 
 
 class LearningCurve(NamedTuple):
@@ -56,11 +62,15 @@ def learning_curve(
     Raises:
       ValueError: if a count is below 1.
     """
+    check_key(key)
     check_positive(
         num_rounds=num_rounds,
         num_episodes=num_episodes,
         num_eval_episodes=num_eval_episodes,
     )
+    check_functions(adapt=adapt)
+    check_tasks(tasks)
+    check_agent(tasks, policy, agent, task)
 
     def mean_return(key, agent):
         _, trajectories = rollout.collect(

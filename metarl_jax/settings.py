@@ -245,6 +245,10 @@ class Trials:
     num_tasks: int = 128
     num_episodes: int = 4
 
+    def __post_init__(self):
+        """Checks the counts, of which lengths are made."""
+        check_positive(num_tasks=self.num_tasks, num_episodes=self.num_episodes)
+
 
 @dataclass(frozen=True)
 class PPO:
@@ -269,6 +273,14 @@ class PPO:
     value_coeff: float = 0.5
     discount: float = 0.99
     gae_lambda: float = 0.95
+
+    def __post_init__(self):
+        """Checks the counts, of which a number of updates is made."""
+        check_positive(
+            num_epochs=self.num_epochs,
+            num_minibatches=self.num_minibatches,
+            decay_steps=self.decay_steps,
+        )
 
     def arguments(self) -> dict[str, Any]:
         """Returns what an algorithm of trials takes."""
@@ -369,7 +381,8 @@ def decaying_adam(
       ValueError: if a size is not above 0.
     """
     check_above_zero(**{name: lr})
-    check_positive(decay_steps=decay_steps)
+    check_positive(decay_steps=decay_steps, updates_per_step=updates_per_step)
+    check_positive(updates_of_decay_steps=decay_steps * updates_per_step)
     schedule = optax.linear_schedule(lr, lr / 50, decay_steps * updates_per_step)
     return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule, eps=1e-5))
 

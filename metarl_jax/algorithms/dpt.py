@@ -37,6 +37,7 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_batch,
+    check_functions,
     check_key,
     check_optimizers,
     check_policy,
@@ -149,6 +150,7 @@ def dpt(
             f"DPT is shown each task's optimal action; the family {tasks.env.name} "
             "names none, so optimal_action is required, got None"
         )
+    check_functions(optimal_action=tell)
     if behaviour is None:
         num_actions = spaces.num_choices(tasks.action_space)
         if num_actions is None:

@@ -57,7 +57,11 @@ def learned_rates(initial_rate: float | jax.Array) -> optax.GradientTransformati
 
     Returns:
       An optax transformation, u = -α ∘ g; its state, α, is differentiable.
+
+    Raises:
+      ValueError: if a step size is not above 0.
     """
+    check_above_zero(initial_rate=initial_rate)
 
     def init(params):
         return jax.tree.map(lambda x: jnp.full_like(x, initial_rate), params)
@@ -117,7 +121,6 @@ def meta_sgd(
     scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
     check_surrogates(inner_surrogate=inner_surrogate, outer_surrogate=outer_surrogate)
     check_outer_optimizer(outer_optimizer)
-    check_above_zero(initial_rate=initial_rate)
     inner_optimizer = learned_rates(initial_rate)
     outer_optimizer = TrustRegion() if outer_optimizer is None else outer_optimizer
 

@@ -236,6 +236,7 @@ def pearl(
         num_tasks=num_train_tasks,
         num_episodes=num_initial_episodes,
     )
+    check_positive(tasks_of_all_updates=num_updates * num_tasks)
     num_steps = num_tasks * (batch_size + context_size)
     check_fits(
         f"the steps of num_tasks={num_tasks}, batch_size={batch_size} and "

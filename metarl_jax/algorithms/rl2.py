@@ -165,6 +165,7 @@ def rl2(
         check_policy(tasks, critic, parallel_episodes=False)
     check_critic(tasks, policy if critic is None else critic)
     check_divides(num_tasks, num_minibatches=num_minibatches)
+    check_positive(trials_of_all_epochs=num_epochs * num_tasks)
     if num_exploration_episodes >= num_episodes:
         raise ValueError(
             f"num_exploration_episodes must leave one of {num_episodes} episodes; got "

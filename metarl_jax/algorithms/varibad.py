@@ -224,6 +224,7 @@ def varibad(
         check_critic(tasks, critic, appended=2 * latent_size + 2)
     check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     check_divides(num_tasks, num_minibatches=num_minibatches)
+    check_positive(trials_of_all_epochs=max(num_epochs, num_belief_epochs) * num_tasks)
     if decoder is None:
         decoder = transition_decoder(tasks)
     check_decoder(tasks, policy, decoder, latent_size=latent_size)

@@ -210,6 +210,7 @@ def informative_bandit(*, num_arms: int = 11, horizon: int = 5) -> TaskDistribut
     """
     # The informative one, and two that may be the target.
     check_at_least(3, num_arms=num_arms)
+    check_positive(horizon=horizon)
     check_fits(f"a task of num_arms={num_arms}", 4 * num_arms)
     env = Bandit(num_arms=num_arms, reward="deterministic")
 

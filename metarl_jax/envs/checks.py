@@ -13,10 +13,17 @@ from metarl_jax.envs.one_task import drawn_and_kept
 from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.tracing import unequal_numbers
 from metarl_jax.types import Key, Observation, Task
+from metarl_jax.validation import shown
 
 
 def check_methods(env: Environment) -> None:
-    """Raises a `ValueError` if an own `step` or `reset` would be passed by."""
+    """Raises a `ValueError` if it is none, or own `step`s would be passed by."""
+    for method in ("default_params", "reset_env", "step_env", "is_truncated"):
+        if isinstance(env, type) or not hasattr(env, method):
+            raise ValueError(
+                f"env must be a gymnax environment; got {shown(env)}, which has no "
+                f"{method}"
+            )
 
     def place(one, name):
         """How far from the object a method is defined."""

@@ -23,7 +23,7 @@ from gymnax.environments.classic_control import (
 
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_above_zero, check_fraction
+from metarl_jax.validation import check_above_zero, check_fraction, check_positive
 
 Range = tuple[float, float]
 
@@ -65,6 +65,7 @@ def cartpole(
         not in [0, 1], or the horizon is below 1.
     """
     check_fraction(crossed_wires=crossed_wires)
+    check_positive(horizon=horizon)
     env = CartPole()
     draw = _uniform(
         force_mag=force_mag,
@@ -77,7 +78,7 @@ def cartpole(
     def sample(key):
         key_physics, key_wires = jax.random.split(key)
         drawn = draw(key_physics)
-        crossed = jax.random.bernoulli(key_wires, crossed_wires)
+        crossed = jax.random.bernoulli(key_wires, 1.0 * crossed_wires)
         drawn["force_mag"] *= jnp.where(crossed, -1.0, 1.0)
         # The dynamics read these two as well as what they are made of.
         return dataclasses.replace(
@@ -117,11 +118,19 @@ def pendulum(
       ValueError: if a range is not positive, finite and in order, or the horizon is
         below 1.
     """
+    check_positive(horizon=horizon)
     env = Pendulum()
-    draw = _uniform(l=length, m=mass, g=gravity, max_torque=max_torque)
+    draw = _uniform(length=length, mass=mass, gravity=gravity, max_torque=max_torque)
 
     def sample(key):
-        return dataclasses.replace(env.default_params, **draw(key))
+        drawn = draw(key)
+        return dataclasses.replace(
+            env.default_params,
+            l=drawn["length"],
+            m=drawn["mass"],
+            g=drawn["gravity"],
+            max_torque=drawn["max_torque"],
+        )
 
     return gymnax_family(env, sample, horizon=horizon)
 
@@ -152,6 +161,7 @@ def acrobot(
       ValueError: if a range is not positive, finite and in order, or the horizon is
         below 1.
     """
+    check_positive(horizon=horizon)
     env = Acrobot()
     draw = _uniform(link_length=link_length, link_mass=link_mass, link_moi=link_moi)
 
@@ -194,6 +204,7 @@ def mountain_car(
       ValueError: if a range is not positive, finite and in order, or the horizon is
         below 1.
     """
+    check_positive(horizon=horizon)
     env = MountainCar()
     draw = _uniform(force=force, gravity=gravity)
 

@@ -14,7 +14,7 @@ from metarl_jax.envs import checks
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.tracing import depends
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_flags, check_functions, check_positive
 
 
 @standard_promotion()
@@ -69,15 +69,25 @@ def gymnax_family(
       The family; its tasks' leaves are arrays.
 
     Raises:
-      ValueError: if the horizon is below 1, the environment's own `step` or `reset`
-        would be passed by, its methods cannot be traced with the sampled params, they
-        or the samplers draw random numbers without the key, a step changes the shape or
-        type of the state or observation, a reward is not a scalar, held-out params are
-        of other shapes than meta-training ones, an observation cannot be encoded or is
-        not what its space declares, an episode ends by a count of the time limit that
-        its reset begins, or resets draw what only a task should hold.
+      ValueError: if the horizon is below 1, what must be a function is none, the
+        environment's own `step` or `reset` would be passed by, its methods cannot be
+        traced with the sampled params, they or the samplers draw random numbers without
+        the key, a step changes the shape or type of the state or observation, a reward
+        is not a scalar, held-out params are of other shapes than meta-training ones, an
+        observation cannot be encoded or is not what its space declares, an episode ends
+        by a count of the time limit that its reset begins, or resets draw what only a
+        task should hold.
     """
     checks.check_methods(env)
+    check_flags(allow_resampling=allow_resampling)
+    check_functions(sample_params=sample_params)
+    given = {
+        "sample_heldout_params": sample_heldout_params,
+        "optimal_action": optimal_action,
+        "encode": encode,
+        **{f"the oracle {name}": oracle for name, oracle in (oracles or {}).items()},
+    }
+    check_functions(**{name: f for name, f in given.items() if f is not None})
     if horizon is None:
         horizon = int(env.default_params.max_steps_in_episode)
     check_positive(horizon=horizon)

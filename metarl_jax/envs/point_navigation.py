@@ -188,6 +188,7 @@ def point_navigation(
         "squared_distance": squared_distance_reward,
     }
     check_choice(list(rewards), reward=reward)
+    check_positive(horizon=horizon)
     check_above_zero(
         action_scale=action_scale, max_step=max_step, goal_range=goal_range
     )
@@ -254,7 +255,9 @@ def sparse_point_navigation(
       ValueError: if an argument is out of range.
     """
     check_choice(("dense", "shaped", "sparse"), train_reward=train_reward)
-    check_positive(num_goals=num_goals, num_heldout_goals=num_heldout_goals)
+    check_positive(
+        horizon=horizon, num_goals=num_goals, num_heldout_goals=num_heldout_goals
+    )
     if num_heldout_goals >= num_goals:
         raise ValueError(
             "num_heldout_goals must leave a goal for meta-training; got "

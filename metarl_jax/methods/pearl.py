@@ -58,6 +58,7 @@ def build(
         )
     check_above_zero(lr=lr)
     check_positive(num_updates=num_updates, decay_steps=decay_steps)
+    check_positive(updates_of_decay_steps=decay_steps * num_updates)
     falls = decay_steps * num_updates // 3
     return make_pearl(
         tasks,

@@ -15,7 +15,7 @@ from metarl_jax.settings import (
     decaying_adam,
 )
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
-from metarl_jax.validation import check_choice
+from metarl_jax.validation import check_choice, check_positive, check_sizes
 
 DecoderName = Literal["transition", "reward-per-state"]
 
@@ -67,6 +67,8 @@ def build(
       policy_moves_encoder: whether the policy's gradient flows into the encoder.
       entropy_coeff: weight of the policy's entropy.
     """
+    check_positive(num_belief_epochs=num_belief_epochs)
+    check_sizes(decoder_hidden_sizes=decoder_hidden_sizes)
     trial_length = trials.num_episodes * tasks.horizon
     critic = None  # a policy with memory is refused by the algorithm
     if isinstance(policy, Mlp):

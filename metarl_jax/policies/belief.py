@@ -24,6 +24,12 @@ class Encoder(nn.Module):
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
     latent_size: int
 
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_core(self.core)
+        check_positive(latent_size=self.latent_size)
+        super().__post_init__()
+
     def setup(self):
         """Declares the readout."""
         self.readout = nn.Dense(2 * self.latent_size)
@@ -152,8 +158,7 @@ def belief_policy(
         is no vector or an action neither a number of choices nor a vector.
     """
     check_tasks(tasks)
-    check_core(core)
-    check_positive(latent_size=latent_size)
+    encoder = Encoder(core, latent_size)
     # What it makes of a belief is seen where it acts, or is not one at all.
     check_methods(policy)
     if jax.tree.leaves(policy.initial_memory()):
@@ -169,7 +174,6 @@ def belief_policy(
                 f"a vector is required where {tasks.env.name} has {seen!r}"
             )
     size = num_actions or action.shape[0]
-    encoder = Encoder(core, latent_size)
     return BeliefPolicy(policy, encoder, obs.shape[0], size, num_actions is not None)
 
 

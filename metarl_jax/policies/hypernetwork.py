@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax.policies.memory import Core, MemoryPolicy, check_core
+from metarl_jax.policies.memory import Core, MemoryPolicy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Key, Params, TaskDistribution
 from metarl_jax.validation import check_functions
@@ -94,6 +94,11 @@ class Hypernetwork(nn.Module):
     base: Any  # flax takes submodules of the annotation Any as well
     initialisation: Initialisation = bias_hyperinit
 
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_functions(initialisation=self.initialisation)
+        super().__post_init__()
+
     @property
     def num_actions(self) -> int | None:
         """The number of discrete actions."""
@@ -177,7 +182,5 @@ def hypernetwork_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (32,), "value_head": True, **kwargs}
-    check_core(core, time_scale)
-    check_functions(initialisation=initialisation)
     base = mlp_policy(tasks, **kwargs)
     return MemoryPolicy(core, Hypernetwork(base, initialisation), time_scale)

@@ -62,6 +62,13 @@ class MemoryPolicy(nn.Module):
     head: Any  # an `MLPPolicy` or a `Hypernetwork`
     time_scale: float | None = None
 
+    def __post_init__(self):
+        """Checks the attributes."""
+        check_core(self.core)
+        if self.time_scale is not None:
+            check_above_zero(time_scale=self.time_scale)
+        super().__post_init__()
+
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory after a step."""
         x = self._input(memory, obs)
@@ -124,16 +131,14 @@ class MemoryPolicy(nn.Module):
         return jax.nn.one_hot(action, self.head.num_actions)
 
 
-def check_core(core: Core, time_scale: float | None = None) -> None:
-    """Raises a `ValueError` unless it is a core, and the scale of time above 0."""
+def check_core(core: Core) -> None:
+    """Raises a `ValueError` unless it is a core."""
     for method in ("initial_state", "__call__", "unroll"):
         if isinstance(core, type) or not hasattr(core, method):
             raise ValueError(
                 "core must have initial_state, unroll and a call, such as GRU(64); got "
                 f"{core!r}"
             )
-    if time_scale is not None:
-        check_above_zero(time_scale=time_scale)
 
 
 def memory_policy(
@@ -156,6 +161,5 @@ def memory_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
-    check_core(core, time_scale)
     head = mlp_policy(tasks, **kwargs).clone(obs_rank=1)
     return MemoryPolicy(core, head, time_scale)

@@ -11,6 +11,7 @@ from metarl_jax.policies.decoders import RewardPerState
 from metarl_jax.recipe import World
 from metarl_jax.strategies.grid import PosteriorSamplingGrid
 from metarl_jax.types import TaskDistribution
+from metarl_jax.validation import check_at_least
 
 NUM_TRIALS_DRAWN = 2
 
@@ -28,6 +29,7 @@ def tasks(
       grid_size: cells along a side.
       observation: how the agent's cell is shown.
     """
+    check_at_least(3, grid_size=grid_size)
     return family.grid_navigation(
         horizon=horizon, size=grid_size, observation=observation
     )
