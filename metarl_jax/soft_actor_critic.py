@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax.distributions import Categorical
+from metarl_jax.spaces import join
 from metarl_jax.types import Distribution, Key, Observation, Params, Policy, Trajectory
 
 
@@ -58,7 +59,7 @@ class TwinCritic(NamedTuple):
 
     def init(self, key: Key, obs: jax.Array, action: jax.Array) -> Params:
         """Draws the parameters of both, given an example of the inputs."""
-        x = obs if self.num_actions else jnp.concatenate([obs, action])
+        x = obs if self.num_actions else join(obs, action)
         return tuple(self.network.init(one, x) for one in jax.random.split(key))
 
     def apply(
@@ -66,7 +67,7 @@ class TwinCritic(NamedTuple):
     ) -> list[jax.Array]:
         """Returns Q₁ and Q₂ of actions `[...]`; for None of every one, `[..., A]`."""
         if self.num_actions is None:
-            x = jnp.concatenate([obs, action], axis=-1)  # pyright: ignore
+            x = join(obs, action)  # pyright: ignore
             return [self.network.apply(one, x)[..., 0] for one in params]
         values = [self.network.apply(one, obs) for one in params]
         if action is None:

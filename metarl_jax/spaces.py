@@ -269,6 +269,21 @@ def _parts(obs: Any, by_name: bool) -> dict | None:
     return dict(vars(obs)) if dataclasses.is_dataclass(obs) else None
 
 
+def join(obs: jax.Array, context: jax.Array) -> jax.Array:
+    """Appends vectors to the last axis of observations, `[..., D + C]`.
+
+    Images `[..., H, W, D]` get C further channels, each the same at every pixel.
+
+    Args:
+      obs: `[..., D]`.
+      context: `[C]`, or with the first axes of the observations, `[N, C]` for one.
+    """
+    between = (1,) * (obs.ndim - context.ndim)
+    context = context.reshape(*context.shape[:-1], *between, context.shape[-1])
+    context = jnp.broadcast_to(context, (*obs.shape[:-1], context.shape[-1]))
+    return jnp.concatenate([obs, context], axis=-1)
+
+
 def to_numpy(space: gymnasium_spaces.Space, obs: Any) -> Any:
     """Makes an observation what gymnasium's space says: its parts and their types."""
     if isinstance(space, gymnasium_spaces.Dict):

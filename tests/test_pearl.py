@@ -571,5 +571,5 @@ def test_an_actor_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"PersistentRandomPolicy has memory"):
         pearl(tasks, PersistentRandomPolicy(tasks.env.action_space()))
     named = tasks._replace(encode=lambda obs: {"position": obs})
-    with pytest.raises(ValueError, match=r"must be a vector; .* observes"):
+    with pytest.raises(ValueError, match=r"must be a vector or an image; .* observes"):
         pearl(named, mlp_policy(tasks, squashed=True))

@@ -33,12 +33,13 @@ import optax
 from metarl_jax import replay_buffer, rollout, soft_actor_critic, spaces, updates
 from metarl_jax.batching import map_tasks
 from metarl_jax.memory import check_fits, num_bytes
-from metarl_jax.policies.context import join
+from metarl_jax.policies.cnn import image_encoder
 from metarl_jax.policies.latent import LatentPolicy, prior
 from metarl_jax.policies.mlp import MLP
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.replay_buffer import Placed, ReplayBuffer
 from metarl_jax.soft_actor_critic import TwinCritic
+from metarl_jax.spaces import join
 from metarl_jax.types import (
     Agent,
     MetaAlgorithm,
@@ -183,8 +184,9 @@ def pearl(
     Raises:
       ValueError: if a count is below 1, N > M, a buffer has no room for the episodes
         that are added at once, `temperature` is not above 0, a fraction, γ or
-        `target_rate` is not in [0, 1], an observation is not a vector, or the policy
-        has memory, does not fit the action space or is not squashed into it.
+        `target_rate` is not in [0, 1], an observation is neither a vector nor an image,
+        or the policy has memory, does not fit the action space or is not squashed into
+        it.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -227,8 +229,10 @@ def pearl(
             )
     num_actions = _check_actor(tasks, policy, latent_size)
     actor, policy = policy, LatentPolicy(policy, latent_size)
-    critic = TwinCritic(MLP(num_actions or 1, hidden_sizes), num_actions)
-    encoder: Any = MLP(2 * latent_size, encoder_hidden_sizes)
+    images = image_encoder(tasks)
+    network = MLP(num_actions or 1, hidden_sizes, encoder=images)
+    critic = TwinCritic(network, num_actions)
+    encoder: Any = MLP(2 * latent_size, encoder_hidden_sizes, encoder=images)
     check_appended(tasks, actor, "sample of the belief", size=latent_size)
     check_batch(
         tasks,
@@ -246,11 +250,12 @@ def pearl(
     optimizer = optax.adam(3e-4) if optimizer is None else optimizer
 
     def features(steps):
-        """Makes vectors of transitions."""
+        """Makes vectors, or images, of transitions."""
         action, reward = steps.action, steps.reward[..., None]
         if num_actions is not None:
             action = jax.nn.one_hot(action, num_actions)
-        return jnp.concatenate([steps.obs, action, reward, steps.next_obs], axis=-1)
+        before = join(steps.obs, jnp.concatenate([action, reward], axis=-1))
+        return jnp.concatenate([before, steps.next_obs], axis=-1)
 
     def infer(params, belief, steps, mask):
         """Updates a belief by transitions `[L, ...]`."""
@@ -501,9 +506,9 @@ def _check_actor(
 
     def act(key):
         obs, _ = tasks.reset(key, tasks.sample(key))
-        if not isinstance(obs, jax.Array) or obs.ndim != 1:
+        if not isinstance(obs, jax.Array) or obs.ndim not in (1, 3):
             raise ValueError(
-                "z is joined to the observation, which must be a vector; "
+                "z is joined to the observation, which must be a vector or an image; "
                 f"{tasks.env.name} observes {jax.tree.map(jnp.shape, obs)}"
             )
         joined = join(obs, jnp.zeros(latent_size))

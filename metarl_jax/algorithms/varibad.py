@@ -31,6 +31,7 @@ from metarl_jax.policies.belief import belief_policy, join_belief
 from metarl_jax.policies.decoders import Decoder, transition_decoder
 from metarl_jax.policies.memory import Core
 from metarl_jax.policies.recurrent import GRU
+from metarl_jax.spaces import join
 from metarl_jax.types import (
     Agent,
     Distribution,
@@ -191,7 +192,8 @@ def varibad(
     Raises:
       ValueError: if a count is below 1, `num_minibatches` does not divide `num_tasks`,
         γ or λ is not in [0, 1], `clip_range` is not above 0, a policy has memory or
-        does not fit the action space, or an observation is no vector.
+        does not fit the action space, or an observation is neither a vector
+        nor an image.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -250,7 +252,7 @@ def varibad(
         agent = Agent({name: params[name] for name in ("encoder", "policy")}, memory)
         if critic is not None:
             joined = join_belief(obs, policy.belief(params, memory))
-            seen = jnp.append(joined, jnp.zeros(2))
+            seen = join(joined, jnp.zeros(2))
             params["critic"] = critic.init(key_critic, (), seen)
         shapes = jax.eval_shape(
             lambda: rollout.episode(key, tasks, policy, agent, task)[1]
@@ -275,7 +277,7 @@ def varibad(
         joined = join_belief(steps.obs, belief)
         distribution, value, _ = policy.policy.apply(params["policy"], (), joined)
         if critic is not None:
-            seen = jnp.concatenate([joined, jax.vmap(_elapsed)(steps)], axis=-1)
+            seen = join(joined, jax.vmap(_elapsed)(steps))
             _, value, _ = critic.apply(params["critic"], (), seen)
         return distribution, value
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from metarl_jax import spaces
 from metarl_jax.distributions import DiagGaussian
+from metarl_jax.policies.cnn import image_encoder
 from metarl_jax.policies.memory import Core, check_core
+from metarl_jax.spaces import join
 from metarl_jax.types import Key, Params, Policy, TaskDistribution, Trajectory
 from metarl_jax.validation import check_methods, check_positive, check_tasks
 
@@ -19,10 +21,12 @@ class Encoder(nn.Module):
     Attributes:
       core: what carries information along a trial.
       latent_size: D, how many numbers the belief is about.
+      encoder: a flax module that makes vectors of the inputs, such as a `CNN`.
     """
 
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
     latent_size: int
+    encoder: Any = None
 
     def __post_init__(self):
         """Checks the attributes."""
@@ -36,12 +40,15 @@ class Encoder(nn.Module):
 
     def __call__(self, state, x):
         """Takes one input; returns the next state and a belief `[D]`."""
-        state, y = self.core(state, x)
+        state, y = self.core(state, self._features(x))
         return state, self._read(y)
 
     def unroll(self, state, xs):
         """Takes a stream of inputs `[L, ...]`; returns the beliefs `[L, D]`."""
-        return self._read(self.core.unroll(state, xs))
+        return self._read(self.core.unroll(state, self._features(xs)))
+
+    def _features(self, x):
+        return x if self.encoder is None else self.encoder(x)
 
     def _read(self, y):
         return DiagGaussian(*jnp.split(self.readout(y), 2, axis=-1))
@@ -51,7 +58,8 @@ class Evidence(NamedTuple):
     """The memory of a `BeliefPolicy`."""
 
     state: Any  # of the core, before it has seen the last step
-    step: jax.Array  # [A + 1 + O] the last (a, r, s'); zero at the start of a trial
+    step: jax.Array  # [A + 1 + O] the last (a, r, s'); zero at the start of a trial;
+    # [H, W, O + A + 1] where s' is an image
 
 
 class BeliefPolicy(NamedTuple):
@@ -66,14 +74,14 @@ class BeliefPolicy(NamedTuple):
     Attributes:
       policy: the policy inside; it must not have been made for a fixed input size.
       encoder: what makes the belief.
-      obs_size: O.
+      obs_shape: `[O]`, or `[H, W, O]` for images.
       action_size: A, numbers of an action or discrete actions.
       discrete: which of these.
     """
 
     policy: Policy
     encoder: Encoder
-    obs_size: int
+    obs_shape: tuple[int, ...]
     action_size: int
     discrete: bool
 
@@ -94,8 +102,8 @@ class BeliefPolicy(NamedTuple):
 
     def initial_memory(self) -> Evidence:
         """Returns the memory at the start of a trial."""
-        size = self.action_size + 1 + self.obs_size
-        return Evidence(self.encoder.core.initial_state(), jnp.zeros(size))
+        shape = (*self.obs_shape[:-1], self.obs_shape[-1] + self.action_size + 1)
+        return Evidence(self.encoder.core.initial_state(), jnp.zeros(shape))
 
     def observe(self, memory: Evidence, transition: Trajectory) -> Evidence:
         """Keeps a step for the next inference."""
@@ -136,7 +144,10 @@ class BeliefPolicy(NamedTuple):
         action = transition.action
         if self.discrete:
             action = jax.nn.one_hot(action, self.action_size)
-        return jnp.concatenate([action, transition.reward[None], transition.next_obs])
+        happened = jnp.append(action, transition.reward)
+        if len(self.obs_shape) > 1:
+            return join(transition.next_obs, happened)
+        return jnp.concatenate([happened, transition.next_obs])
 
 
 def belief_policy(
@@ -155,10 +166,12 @@ def belief_policy(
 
     Raises:
       ValueError: if the latent size is below 1, the policy has memory, the observation
-        is no vector or an action neither a number of choices nor a vector.
+        is neither a vector nor an image or an action neither a number of choices nor a
+        vector.
     """
     check_tasks(tasks)
-    encoder = Encoder(core, latent_size)
+    images = image_encoder(tasks)
+    encoder = Encoder(core, latent_size, images)
     # What it makes of a belief is seen where it acts, or is not one at all.
     check_methods(policy)
     if jax.tree.leaves(policy.initial_memory()):
@@ -169,14 +182,14 @@ def belief_policy(
     obs, action = tasks.observation, tasks.action_space
     num_actions = spaces.num_choices(action)
     for seen in (obs,) if num_actions else (obs, action):
-        if len(getattr(seen, "shape", ())) != 1:
+        if len(getattr(seen, "shape", ())) != 1 and (seen is action or not images):
             raise ValueError(
                 f"a vector is required where {tasks.env.name} has {seen!r}"
             )
     size = num_actions or action.shape[0]
-    return BeliefPolicy(policy, encoder, obs.shape[0], size, num_actions is not None)
+    return BeliefPolicy(policy, encoder, obs.shape, size, num_actions is not None)
 
 
 def join_belief(obs: jax.Array, belief: DiagGaussian) -> jax.Array:
     """Appends a belief's parameters, μ and log σ, to observations `[..., O]`."""
-    return jnp.concatenate([obs, belief.mean, belief.log_std], axis=-1)
+    return join(obs, jnp.concatenate([belief.mean, belief.log_std], axis=-1))

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from metarl_jax.spaces import join
 from metarl_jax.types import Key, Memory, Observation, Params, Policy
 
 
@@ -37,9 +37,3 @@ class ContextPolicy(NamedTuple):
     def initial_memory(self) -> Memory:
         """Returns that of the policy inside."""
         return self.policy.initial_memory()
-
-
-def join(obs: jax.Array, context: jax.Array) -> jax.Array:
-    """Appends a context `[C]` to the last axis of observations, `[..., D + C]`."""
-    context = jnp.broadcast_to(context, (*obs.shape[:-1], *context.shape))
-    return jnp.concatenate([obs, context], axis=-1)

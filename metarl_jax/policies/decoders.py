@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from metarl_jax import spaces
+from metarl_jax.policies.cnn import image_encoder
+from metarl_jax.spaces import join
 from metarl_jax.types import Key, Params, TaskDistribution, Trajectory
 from metarl_jax.validation import (
     check_finite,
@@ -128,11 +130,14 @@ class TransitionDecoder(nn.Module):
       num_actions: of a discrete action space; None where actions are vectors.
       hidden_sizes: widths of the hidden layers, of which there is at least one.
       decode_state: whether s' is predicted too.
+      encoder: a flax module that makes vectors of what is known of a step, such as a
+        `CNN` where states are images.
     """
 
     num_actions: int | None = None
     hidden_sizes: Sequence[int] = (64, 32)
     decode_state: bool = False
+    encoder: Any = None
 
     def __post_init__(self):
         """Checks the attributes."""
@@ -149,13 +154,14 @@ class TransitionDecoder(nn.Module):
         action = steps.action
         if self.num_actions is not None:
             action = jax.nn.one_hot(action, self.num_actions)
-        before = jnp.concatenate([steps.obs, action], axis=-1)
+        before = join(steps.obs, action)
         after = jnp.concatenate([before, steps.next_obs], axis=-1)
         targets = {"reward": (after, steps.reward[:, None])}
         if self.decode_state:
             targets["state"] = (before, steps.next_obs)
         total = jnp.zeros(latents.shape[0])
         for name, (x, target) in targets.items():
+            x = x if self.encoder is None else self.encoder(x)
             size = target.shape[-1]
             mean = _PairNetwork(self.hidden_sizes, size, name=name)(latents, x)
             log_prob = -0.5 * jnp.sum((target[None] - mean) ** 2 + _LOG_2PI, axis=-1)
@@ -186,7 +192,15 @@ def transition_decoder(tasks: TaskDistribution, **kwargs) -> TransitionDecoder:
       **kwargs: attributes of the decoder.
 
     Raises:
-      ValueError: if a size is below 1 or there is no hidden layer.
+      ValueError: if a size is below 1, there is no hidden layer or images are to be
+        predicted.
     """
     check_tasks(tasks)
-    return TransitionDecoder(spaces.num_choices(tasks.action_space), **kwargs)
+    kwargs = {"encoder": image_encoder(tasks), **kwargs}
+    decoder = TransitionDecoder(spaces.num_choices(tasks.action_space), **kwargs)
+    if decoder.decode_state and tasks.observation.ndim != 1:
+        raise ValueError(
+            "decode_state needs observations that are vectors; those of "
+            f"{tasks.env.name} have the shape {tasks.observation.shape}"
+        )
+    return decoder

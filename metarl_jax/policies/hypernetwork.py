@@ -183,4 +183,8 @@ def hypernetwork_policy(
     """
     kwargs = {"hidden_sizes": (32,), "value_head": True, **kwargs}
     base = mlp_policy(tasks, **kwargs)
-    return MemoryPolicy(core, Hypernetwork(base, initialisation), time_scale)
+    encoder = base.encoder
+    if encoder is not None:  # and the base reads what it makes of an image
+        base = base.clone(obs_rank=1, encoder=None)
+    head = Hypernetwork(base, initialisation)
+    return MemoryPolicy(core, head, time_scale, encoder)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.policies.context import join
+from metarl_jax.spaces import join
 from metarl_jax.types import Key, Memory, Observation, Params, Policy
 
 

@@ -53,14 +53,18 @@ class MemoryPolicy(nn.Module):
       core: what remembers.
       head: the policy and value that are read out of the core's output: what an
         observation is to an `MLPPolicy`. In the place of a memory it gets the
-        observation itself, which a `Hypernetwork` acts on and an `MLPPolicy` ignores.
+        observation itself, or what the encoder makes of it, which a `Hypernetwork` acts
+        on and an `MLPPolicy` ignores.
       time_scale: where it is given, the steps taken in the trial, divided by this, are
         an input too (Wang et al. 2016, arXiv 1611.05763).
+      encoder: a flax module `[..., H, W, C] -> [..., D]`, such as a `CNN`, for
+        observations that are images; None: they are flattened.
     """
 
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
     head: Any  # an `MLPPolicy` or a `Hypernetwork`
     time_scale: float | None = None
+    encoder: Any = None
 
     def __post_init__(self):
         """Checks the attributes."""
@@ -71,6 +75,7 @@ class MemoryPolicy(nn.Module):
 
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory after a step."""
+        obs = self._features(obs)
         x = self._input(memory, obs)
         state, y = self.core(memory.state, x)
         distribution, value, _ = self.head(obs, y)
@@ -114,10 +119,14 @@ class MemoryPolicy(nn.Module):
 
         # Without the core, so that this scan moves a few numbers only.
         before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
-        xs = jax.vmap(self._input)(before, steps.obs)
+        obs = self._features(steps.obs)
+        xs = jax.vmap(self._input)(before, obs)
         ys = self.core.unroll(memory.state, xs)
-        distribution, value, _ = self.head(steps.obs, ys)
+        distribution, value, _ = self.head(obs, ys)
         return distribution, value
+
+    def _features(self, obs):
+        return obs if self.encoder is None else self.encoder(obs)
 
     def _input(self, memory, obs):
         scalars = [memory.reward, memory.start]
@@ -152,7 +161,8 @@ def memory_policy(
         yours.
       time_scale: as in `MemoryPolicy`.
       **kwargs: attributes of the head, an `MLPPolicy`; by default it has no hidden
-        layer and a value head.
+        layer and a value head. The encoder is by default a `CNN` where observations are
+        images.
 
     Returns:
       A policy with memory.
@@ -161,5 +171,8 @@ def memory_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
-    head = mlp_policy(tasks, **kwargs).clone(obs_rank=1)
-    return MemoryPolicy(core, head, time_scale)
+    head = mlp_policy(tasks, **kwargs)
+    # What reads the observation is the core; the head reads the core.
+    return MemoryPolicy(
+        core, head.clone(obs_rank=1, encoder=None), time_scale, head.encoder
+    )

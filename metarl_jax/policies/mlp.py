@@ -10,6 +10,7 @@ import numpy as np
 
 from metarl_jax import spaces
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
+from metarl_jax.policies.cnn import image_encoder
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import (
     check_at_least,
@@ -29,21 +30,28 @@ _MAX_SQUASHED_LOG_STD = 2.0
 
 
 # Attributes of an `MLPPolicy` that do not follow from the family.
-_CHOSEN = ["hidden_sizes", "activation", "initial_log_std", "min_log_std", "value_head"]
+_CHOSEN = [
+    *("hidden_sizes", "activation", "initial_log_std", "min_log_std", "value_head"),
+    "encoder",
+]
 
 
 class MLP(nn.Module):
     """Hidden layers and an affine output, `[..., D] -> [..., output_size]`.
 
+    With an encoder of images `[..., H, W, C] -> [..., output_size]`.
+
     Attributes:
       output_size: how many numbers come out.
       hidden_sizes: widths of the hidden layers.
       activation: the nonlinearity after each of them.
+      encoder: a flax module that makes vectors of what comes in, such as a `CNN`.
     """
 
     output_size: int
     hidden_sizes: Sequence[int] = (100, 100)
     activation: Callable[[jax.Array], jax.Array] = nn.relu
+    encoder: Any = None
 
     def __post_init__(self):
         """Checks the attributes."""
@@ -55,6 +63,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Returns the outputs."""
+        x = x if self.encoder is None else self.encoder(x)
         glorot = nn.initializers.xavier_uniform()
         for i, size in enumerate(self.hidden_sizes):
             x = nn.Dense(size, kernel_init=glorot, name=f"hidden_{i}")(x)
@@ -69,8 +78,8 @@ class MLPPolicy(nn.Module):
     given instead, a diagonal Gaussian whose log standard deviation is a parameter of
     its own, the same in every state. With `action_bounds` the Gaussian is squashed into
     them and its standard deviation depends on the state, as soft actor-critic has it
-    (Haarnoja et al. 2018, arXiv 1812.05905). Observations are flattened to vectors; any
-    leading batch axes beyond `obs_rank` pass through.
+    (Haarnoja et al. 2018, arXiv 1812.05905). Observations are flattened to vectors, or
+    made such by an encoder; any leading batch axes beyond `obs_rank` pass through.
 
     Attributes:
       num_actions: A, the number of discrete actions.
@@ -84,6 +93,8 @@ class MLPPolicy(nn.Module):
       value_head: whether to predict V(o) from the last hidden layer; otherwise the
         value is zero.
       obs_rank: how many trailing axes one observation has.
+      encoder: a flax module `[..., H, W, C] -> [..., D]`, such as a `CNN`, for
+        observations that are images; None: they are flattened.
     """
 
     num_actions: int | None = None
@@ -95,6 +106,7 @@ class MLPPolicy(nn.Module):
     min_log_std: float = -13.8
     value_head: bool = False
     obs_rank: int = 1
+    encoder: Any = None
 
     def __post_init__(self):
         """Checks the attributes."""
@@ -125,7 +137,8 @@ class MLPPolicy(nn.Module):
     def __call__(self, memory, obs):
         """Returns the action distribution, the value and the memory, unchanged."""
         batch_shape = obs.shape[: obs.ndim - self.obs_rank]
-        x = obs.reshape(*batch_shape, -1).astype(jnp.float32)
+        x = obs if self.encoder is None else self.encoder(obs)
+        x = x.reshape(*batch_shape, -1).astype(jnp.float32)
         glorot = nn.initializers.xavier_uniform()
         for i, size in enumerate(self.hidden_sizes):
             x = nn.Dense(size, kernel_init=glorot, name=f"hidden_{i}")(x)
@@ -189,7 +202,8 @@ def mlp_policy(
       tasks: the family; only its action space and what a policy sees are read.
       squashed: whether the actions of a `Box` are squashed into its bounds; otherwise
         the environment is given the nearest ones within them.
-      **kwargs: further attributes of `MLPPolicy`.
+      **kwargs: further attributes of `MLPPolicy`. The encoder is by default a `CNN`
+        where observations are images `[H, W, C]`.
 
     Returns:
       A policy with a categorical head for a `Discrete` action space and a Gaussian
@@ -214,6 +228,7 @@ def mlp_policy(
             f"shows {obs}"
         )
     obs_rank, num_actions = len(obs.shape), spaces.num_choices(space)
+    kwargs = {"encoder": image_encoder(tasks), **kwargs}
     if num_actions is not None:
         if squashed:
             raise ValueError(
