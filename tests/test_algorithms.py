@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import jit
 
 from metarl_jax import inner_loop, policy_gradient, returns, rollout, surrogates
 from metarl_jax.algorithms.anil import anil, body, head
@@ -42,8 +43,6 @@ POLICY = mlp_policy(TASKS, hidden_sizes=(4,), activation=jnp.tanh)
 KEY = jax.random.key(7)
 INNER_LR = 0.2
 START = POLICY.init(jax.random.key(0), (), jnp.zeros(2))
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def assert_close(a, b, **kwargs):

@@ -12,6 +12,7 @@ import optax
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
+from jax import jit
 from scipy import integrate, special, stats
 
 from metarl_jax import rollout
@@ -24,8 +25,6 @@ from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.mlp import mlp_policy
 
 KEY = jax.random.key(5)
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Uniform(NamedTuple):

@@ -62,7 +62,6 @@ class UniformPolicy(NamedTuple):
 
 
 # These programs run once: a quarter of the compile time is worth more than speed.
-compile_fast = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def random_actions(space, length):
@@ -116,7 +115,7 @@ def test_conformance(name):
 
     actions = random_actions(space, 100)
 
-    @compile_fast
+    @jax.jit
     def everything(key):
         keys = jax.random.split(key, num_tasks)
         batch = jax.vmap(tasks.sample)(keys)
@@ -184,7 +183,7 @@ def test_conformance(name):
 def test_the_check_for_tasks_in_the_state_finds_one():
     env, params = PointRobot(), PointRobot().default_params
     actions = random_actions(env.action_space(params), 15)
-    run = compile_fast(jax.vmap(partial(walk, env, params, actions)))
+    run = jax.jit(jax.vmap(partial(walk, env, params, actions)))
     _, first, (_, later, _) = run(jax.random.split(jax.random.key(0), 5))
     assert drawn_and_kept(first, later) == [".goal"]
 
@@ -193,7 +192,7 @@ def test_an_auto_reset_keeps_the_task():
     tasks = point_navigation.point_navigation(horizon=5)
     task = tasks.sample(jax.random.key(0))
 
-    @compile_fast
+    @jax.jit
     def run(key):
         def step(state, key):
             action = jax.random.normal(key, (2,))
@@ -243,7 +242,7 @@ def walk_straight(tasks, batch):
     """Steps every task's environment straight to its goal; returns and lengths."""
     env = tasks.env
 
-    @compile_fast
+    @jax.jit
     @jax.vmap
     def run(task):
         def step(carry, _):
@@ -366,7 +365,7 @@ def test_bandit_rewards(kind):
     tasks = make[kind]()
     task = tasks.sample(jax.random.key(3))
 
-    @compile_fast
+    @jax.jit
     @partial(jax.vmap, in_axes=(None, 0))
     @partial(jax.vmap, in_axes=(0, None))
     def pull(key, arm):
@@ -466,7 +465,7 @@ def test_gittins_learner():
     tasks = bandit.bernoulli_bandit(num_arms=5, horizon=10)
     keys = jax.random.split(jax.random.key(0), 40_000)
 
-    @compile_fast
+    @jax.jit
     def run(keys):
         batch = jax.vmap(tasks.sample)(keys)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(keys)
@@ -490,7 +489,7 @@ def test_tabular_mdp_dynamics():
     n = 5000
     policy = UniformPolicy(Discrete(5))
 
-    @compile_fast
+    @jax.jit
     def run(key):
         _, trajectories = rollout.collect(
             key, tasks, policy, Agent(()), task, num_episodes=n
@@ -515,7 +514,7 @@ def test_tabular_mdp_tasks_and_oracle():
     tasks = tabular_mdp()
     keys = jax.random.split(jax.random.key(0), 2000)
 
-    @compile_fast
+    @jax.jit
     def run(keys):
         batch = jax.vmap(tasks.sample)(keys)
         return batch, jax.vmap(tasks.oracles["value iteration"])(keys, batch)
@@ -561,7 +560,7 @@ def test_grid_navigation_is_exact():
     task = tasks.sample(jax.random.key(0))
     batch = jax.vmap(lambda goal: task.replace(goal=goal))(goals)
 
-    @compile_fast
+    @jax.jit
     def tables(batch):
         def step(task, cell, action):
             key = jax.random.key(0)
@@ -614,7 +613,7 @@ def test_two_step_dynamics():
     task = tasks.sample(jax.random.key(0))
     batch = jax.vmap(lambda good: task.replace(good=good))(jnp.array([1, 2]))
 
-    @compile_fast
+    @jax.jit
     @partial(jax.vmap, in_axes=(0, None, None))
     @partial(jax.vmap, in_axes=(None, 0, None))
     @partial(jax.vmap, in_axes=(None, None, 0))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from jax.flatten_util import ravel_pytree
 
 from metarl_jax import trials
@@ -19,8 +20,6 @@ from metarl_jax.policies.recurrent import GRU
 from metarl_jax.types import Trajectory
 
 L, H = 7, 5
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 class Matrices(nn.Module):

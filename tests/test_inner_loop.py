@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import jit
 
 from metarl_jax import inner_loop, policy_gradient, surrogates
 from metarl_jax.algorithms.anil import anil
@@ -23,8 +24,6 @@ from metarl_jax.types import Agent
 
 SPARING = ("rematerialised", "mixed")
 KEY = jax.random.key(7)
-# Compiling is what these tests take their time for.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 ALGORITHMS = [maml, promp, emaml, anil, cavia, meta_sgd]
 
 

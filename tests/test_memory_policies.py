@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from metarl_jax import trials
 from metarl_jax.envs.bandit import bernoulli_bandit
@@ -34,8 +35,6 @@ POLICIES = {
 POLICIES["hypernetwork"] = hypernetwork_policy(
     TASKS, GRU(6), hidden_sizes=(5,), initialisation=normc
 )
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def random_trial(seed=0):

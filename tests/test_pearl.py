@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from jax import jit
 from jax.flatten_util import ravel_pytree
 from test_training import assert_same_state
 
@@ -24,9 +25,6 @@ from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.soft_actor_critic import Transition, TwinCritic
 from metarl_jax.training import Evaluation, Experiment, train
 from metarl_jax.types import Trajectory
-
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def assert_close(a, b, **kwargs):

@@ -1,7 +1,6 @@
 """RL² against a plain loop, on trials whose episodes end early."""
 
 import dataclasses
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import optax
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
+from jax import jit
 
 from metarl_jax import rollout
 from metarl_jax.algorithms.rl2 import rl2
@@ -26,8 +26,6 @@ from metarl_jax.trust_region import TrustRegion
 N, E, T = 4, 3, 4
 DISCOUNT, GAE_LAMBDA, CLIP, ENTROPY, VALUE = 0.9, 0.7, 0.05, 0.03, 0.4
 KEY = jax.random.key(3)
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @struct.dataclass(kw_only=True)

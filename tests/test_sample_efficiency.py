@@ -79,8 +79,7 @@ def run(tasks, adapt, agent, task, **counts):
             jax.random.key(1), tasks, ConstantPolicy(), adapt, agent, task, **counts
         )
 
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(curve, compiler_options=options)(agent, task)
+    return jax.jit(curve)(agent, task)
 
 
 def test_a_learning_curve_evaluates_what_was_learned():

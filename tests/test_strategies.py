@@ -25,10 +25,6 @@ from metarl_jax.strategies.half_circle import (
 )
 from metarl_jax.types import Agent
 
-compile_fast = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 
 def keep(key, agent, trajectories):
     """Adapts while it acts and not otherwise."""
@@ -49,7 +45,7 @@ def test_gamma_draws(shape):
 
 
 def test_beta_and_dirichlet_draws():
-    @compile_fast
+    @jax.jit
     def draw(key):
         successes, failures = jnp.full((2, 20_000), jnp.array([[3], [1]]))
         counts = jnp.broadcast_to(jnp.array([0, 2, 5]), (20_000, 3))
@@ -136,7 +132,7 @@ def test_a_bandit_strategy_counts_every_pull_of_the_trial():
     tasks, strategy = bernoulli_bandit(num_arms=3, horizon=6), bandit.ucb1(3)
     task = tasks.sample(jax.random.key(0))
 
-    @compile_fast
+    @jax.jit
     def run(key):
         return rollout.collect(
             key, tasks, strategy, agent_of(strategy), task, num_episodes=2
@@ -311,7 +307,7 @@ def test_no_strategy_exceeds_the_optimum():
     }
     sizes = {"num_tasks": 20_000, "num_episodes": 1, "num_adaptation_steps": 0}
 
-    @compile_fast
+    @jax.jit
     def run(key):
         curves = {
             name: evaluate(key, tasks, strategy, keep, agent_of(strategy), **sizes)
@@ -345,7 +341,7 @@ def grid_returns(strategy, observation, num_trials):
     task = tasks.sample(jax.random.key(0))
     batch = jax.vmap(lambda goal: task.replace(goal=goal))(goal_cells())
 
-    @compile_fast
+    @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     @functools.partial(jax.vmap, in_axes=(None, 0))
     def run(task, key):
@@ -525,7 +521,7 @@ def test_posterior_samples_of_mdps(seen, num_samples):
         reward_sum=np.float32([[0, 0], [0, 0], [1e8, 1e8]]),
     )
 
-    @compile_fast
+    @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     def draw(key, both):
         return [strategy.plan(key, experience) for experience in both]
@@ -555,7 +551,7 @@ def test_an_mdp_strategy_remembers_its_trial():
     strategy = mdp.epsilon_greedy(S, A, horizon=T, epsilon=0.0)
     task = tasks.sample(jax.random.key(0))
 
-    @compile_fast
+    @jax.jit
     def run(key):
         return rollout.collect(
             key, tasks, strategy, agent_of(strategy), task, num_episodes=5
@@ -591,7 +587,7 @@ def test_mdp_learners_between_chance_and_the_optimum():
     }
     sizes = {"num_tasks": 500, "num_episodes": 10, "num_adaptation_steps": 0}
 
-    @compile_fast
+    @jax.jit
     def run(key):
         task_batch = heldout_tasks(key, tasks, num_tasks=500)
         oracle = tasks.oracles["value iteration"]
@@ -664,7 +660,7 @@ def test_a_strategy_on_the_half_circle_against_a_plain_loop(policy):
 
     keys = jax.random.split(jax.random.key(0), 1000)
     all_goals = jnp.asarray(np.tile(goals, (10, 1)))
-    ours = compile_fast(jax.vmap(one_trial))(keys, all_goals)
+    ours = jax.jit(jax.vmap(one_trial))(keys, all_goals)
     np.testing.assert_allclose(ours.mean(0), returns.mean(0), atol=0.9)
     if sampling:
         assert returns.mean(0)[0] < 2.5 < 4 < returns.mean(0)[2]

@@ -1,7 +1,5 @@
 """VariBAD against plain loops, on trials whose episodes end early."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import optax
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
+from jax import jit
 from microscopic import Info
 
 from metarl_jax import rollout, trials
@@ -28,8 +27,6 @@ from metarl_jax.training import train
 N, E, T, D = 3, 2, 3, 2
 DISCOUNT, GAE_LAMBDA, ENTROPY, VALUE, KL = 0.9, 0.7, 0.03, 0.4, 0.6
 KEY = jax.random.key(3)
-# Compiling is most of what these tests cost; nothing here runs long.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @struct.dataclass(kw_only=True)

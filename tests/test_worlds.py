@@ -3,10 +3,10 @@
 import inspect
 import json
 import sys
-from functools import partial
 
 import jax
 import pytest
+from jax import jit
 
 from metarl_jax import catalogue, choice, recipe
 from metarl_jax.choice import Choice
@@ -18,8 +18,6 @@ WORLDS = list(catalogue.entries("worlds"))
 METHODS = list(catalogue.entries("methods"))
 EXPERIMENTS = list(catalogue.entries("experiments"))
 KEY = jax.random.key(0)
-# Compiling is what this costs.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 SMALL = {
     **{"num_tasks": 2, "num_episodes": 2, "horizon": 3, "num_train_tasks": 2},
     **{"hidden_sizes": (3,), "size": 3, "decoder_hidden_sizes": (3,)},
