@@ -27,7 +27,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import Agent, Differentiation, Params
-from metarl_jax.validation import check_differentiation, check_optimizers
+from metarl_jax.validation import (
+    check_differentiable,
+    check_differentiation,
+    check_optimizers,
+)
 
 
 def gradient_step(
@@ -46,8 +50,8 @@ def gradient_step(
 
     Args:
       loss: `(params, data) -> []`, differentiable twice.
-      optimizer: any optax transformation. Adam needs `eps_root > 0`, or a gradient
-        entry that is exactly zero makes the meta-gradient NaN.
+      optimizer: any optax transformation; one whose update has no derivative where a
+        gradient's entry is 0, as Adam's without `eps_root`, is for `first_order` alone.
       first_order: whether to treat the inner gradient as a constant, which drops every
         second derivative (∂θ'/∂θ = I under SGD).
       has_aux: whether the loss returns a pair, as in `jax.grad`: something else of θ
@@ -63,6 +67,8 @@ def gradient_step(
         is no such differentiation.
     """
     check_optimizers(inner_optimizer=optimizer)
+    if not first_order:
+        check_differentiable(inner_optimizer=optimizer)
     check_differentiation(differentiation)
     mixed = differentiation == "mixed"
     make = mixed_mode_gradient if mixed and not first_order else jax.grad

@@ -1,5 +1,7 @@
 """Returns, advantages and the linear feature baseline."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -80,7 +82,7 @@ def generalised_advantages(
 
 
 def linear_feature_baseline(
-    obs: jax.Array,
+    obs: Any,
     returns: jax.Array,
     mask: jax.Array,
     *,
@@ -93,10 +95,12 @@ def linear_feature_baseline(
 
     The features are centred and scaled before the fit, so that the normal equations are
     solvable in float32 even where a feature is constant; the constant term is not
-    penalised.
+    penalised. Of more features than steps, as images have, the same prediction is made
+    by the steps' inner products: Φ(ΦᵀΦ + λI)⁻¹Φᵀ = ΦΦᵀ(ΦΦᵀ + λI)⁻¹.
 
     Args:
-      obs: `[E, T, ...]`; flattened to vectors and clipped to [-10, 10].
+      obs: `[E, T, ...]`, or a pytree of these; flattened to vectors, one after the
+        other, and clipped to [-10, 10].
       returns: `[E, T]`.
       mask: `[E, T]` bool; false steps take no part in the fit.
       ridge: the penalty, relative to the number of valid steps.
@@ -105,8 +109,11 @@ def linear_feature_baseline(
       `[E, T]` predicted returns, zero where the mask is false.
     """
     num_episodes, horizon = returns.shape
-    obs = jnp.reshape(obs, (num_episodes, horizon, -1)).astype(returns.dtype)
-    obs = jnp.clip(obs, -10.0, 10.0)
+    parts = [
+        jnp.reshape(x, (num_episodes, horizon, -1)).astype(returns.dtype)
+        for x in jax.tree.leaves(obs)
+    ]
+    obs = jnp.clip(jnp.concatenate(parts, axis=-1), -10.0, 10.0)
     time = jnp.arange(horizon, dtype=returns.dtype)[None, :, None] / 100.0
     time = jnp.broadcast_to(time, (num_episodes, horizon, 1))
     features = jnp.concatenate([obs, obs**2, time, time**2, time**3], axis=-1)
@@ -125,10 +132,16 @@ def linear_feature_baseline(
     scale = jnp.sqrt(jnp.sum(features**2, axis=0, keepdims=True) / count)
     features = features / jnp.where(scale > 1e-6, scale, 1.0)
 
-    gram = features.T @ features / count
-    gram = gram + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
-    w = jax.scipy.linalg.solve(gram, features.T @ target / count, assume_a="pos")
-    baseline = jnp.where(weight > 0, features @ w + target_mean, 0.0)
+    def solve(gram, right):
+        gram = gram / count + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
+        return jax.scipy.linalg.solve(gram, right / count, assume_a="pos")
+
+    if features.shape[1] <= features.shape[0]:
+        predicted = features @ solve(features.T @ features, features.T @ target)
+    else:
+        products = features @ features.T
+        predicted = products @ solve(products, target)
+    baseline = jnp.where(weight > 0, predicted + target_mean, 0.0)
     return baseline.reshape(num_episodes, horizon)
 
 

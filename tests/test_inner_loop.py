@@ -238,6 +238,41 @@ def test_through_adam_gradients_are_the_slopes_though_a_parameter_does_nothing()
             assert jnp.isfinite(gradient["dead"])
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        optax.adam,
+        optax.adamw,
+        optax.nadam,
+        optax.amsgrad,
+        partial(optax.rmsprop, eps_in_sqrt=False),
+        lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate)),
+    ],
+)
+def test_what_has_no_derivative_at_zero_is_for_the_first_order_alone(make):
+    loss = lambda params, data: jnp.sum(params * data)  # noqa: E731
+    message = r"inner_optimizer must have a finite derivative .*eps_root.*; got nan"
+    with pytest.raises(ValueError, match=message):
+        inner_loop.gradient_step(loss, make(0.1))
+    inner_loop.gradient_step(loss, make(0.1), first_order=True)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.sgd(0.1, momentum=0.9, nesterov=True),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),
+        optax.chain(optax.clip(1.0), optax.adam(0.1, eps_root=1e-8)),
+        optax.inject_hyperparams(optax.sgd)(0.1),
+        optax.rmsprop(0.1),
+        optax.set_to_zero(),
+        optax.masked(optax.sgd(0.1), {"other": True}),
+    ],
+)
+def test_what_has_a_derivative_at_zero_is_taken(optimizer):
+    inner_loop.gradient_step(lambda params, data: jnp.sum(params), optimizer)
+
+
 def temporary_bytes(function, *arguments):
     analysis = jit(function).lower(*arguments).compile().memory_analysis()
     assert analysis is not None

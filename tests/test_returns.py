@@ -120,6 +120,35 @@ def test_linear_feature_baseline_is_least_squares():
     np.testing.assert_allclose(single, expected, atol=0.1)
 
 
+def test_of_more_features_than_steps_the_baseline_is_the_ridge_regression():
+    """As of images; and a pytree of observations is their concatenation."""
+    obs, _, mask = sample_returns(num_episodes=2, horizon=6, obs_dim=30)
+    returns = obs[..., 0] - 3.0
+    x = np.concatenate([obs, obs**2], axis=-1)
+    time = np.broadcast_to(np.arange(6)[:, None] / 100, (2, 6, 1))
+    x = np.concatenate([x, time, time**2, time**3], axis=-1)[mask]
+    x = (x - x.mean(0)) / x.std(0)
+    y = returns[mask]
+    penalty = 1e-2 * len(y) * np.eye(x.shape[1])
+    w = np.linalg.solve(x.T @ x + penalty, x.T @ (y - y.mean()))
+    parts = {"a": obs[..., :18].reshape(2, 6, 3, 6), "b": obs[..., 18:]}
+    with jax.enable_x64(True):
+        for given in (jnp.clip(obs, -10, 10), jax.tree.map(jnp.float64, parts)):
+            actual = linear_feature_baseline(
+                given, jnp.asarray(returns), mask, ridge=1e-2
+            )
+            np.testing.assert_allclose(actual[mask], x @ w + y.mean(), rtol=1e-5)
+
+
+def test_the_baseline_of_images_takes_little_more_memory_than_they_do():
+    images = jax.ShapeDtypeStruct((20, 100, 84, 84), jnp.float32)
+    steps = jax.ShapeDtypeStruct((20, 100), jnp.float32)
+    mask = jax.ShapeDtypeStruct((20, 100), bool)
+    compiled = jax.jit(linear_feature_baseline).lower(images, steps, mask).compile()
+    size = images.size * images.dtype.itemsize
+    assert compiled.memory_analysis().temp_size_in_bytes < 10 * size
+
+
 def test_linear_feature_baseline_on_degenerate_data():
     obs, returns, mask = sample_returns()
     fit = jax.jit(linear_feature_baseline)

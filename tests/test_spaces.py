@@ -1,7 +1,9 @@
 """What lies between a policy's numbers and an environment's, space by space."""
 
+import importlib
 from typing import Any
 
+import flax.linen as nn
 import gymnasium.spaces as gym
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from metarl_jax.algorithms.cavia import cavia
 from metarl_jax.algorithms.pearl import pearl
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.algorithms.varibad import varibad
-from metarl_jax.distributions import DiagGaussian
+from metarl_jax.distributions import Categorical, DiagGaussian
 from metarl_jax.envs.classic_control import pendulum
 from metarl_jax.envs.conditioned import task_conditioned
 from metarl_jax.envs.gymnax_family import gymnax_family
@@ -291,11 +293,42 @@ def test_choices_are_counted_from_the_start_of_their_space():
     )
 
 
-def test_a_policy_of_one_s_own_may_read_the_parts():
+class OfParts(nn.Module):
+    """A policy of one's own that reads `PARTS` as they are."""
+
+    def initial_memory(self):
+        return ()
+
+    @nn.compact
+    def __call__(self, memory, obs):
+        x = nn.one_hot(obs["last"], 5)
+        x = nn.Dense(3)(jnp.concatenate([x, obs["size"]], axis=-1))
+        return Categorical(x), jnp.sum(x, axis=-1), memory
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["maml", "emaml", "promp", "reptile", "meta_sgd", "es_maml", "pretraining"],
+)
+def test_a_policy_of_one_s_own_may_read_the_parts(name):
     tasks = mirror(gym.Discrete(3), PARTS, parts, encode=lambda obs: obs)
     assert set(tasks.observation) == {"last", "size"}
     with pytest.raises(ValueError, match="an observation that is one array"):
         mlp_policy(tasks)
+    make = getattr(importlib.import_module(f"metarl_jax.algorithms.{name}"), name)
+    algorithm = make(tasks, OfParts(), num_tasks=2, num_episodes=2)
+
+    def step(key):
+        state = algorithm.init(key)
+        new, _ = algorithm.step(key, state)
+        agent, task = new.agent, tasks.sample(key)
+        _, data = rollout.collect(
+            key, tasks, algorithm.policy, agent, task, num_episodes=2
+        )
+        return algorithm.adapt(key, agent, data), agent
+
+    adapted, agent = jax.eval_shape(step, jax.random.key(0))
+    assert adapted == agent
 
 
 def test_a_frozen_lake_is_read_one_hot():

@@ -132,7 +132,8 @@ def es_maml(
         agent = scheme.first_agent(key, inner_optimizer)
         return MetaState(agent, outer_optimizer.init(agent.params))
 
-    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer)
+    # Nothing is differentiated through it.
+    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer, first_order=True)
 
     def step(key, state):
         """One meta-training step."""

@@ -88,7 +88,8 @@ def reptile(
     def init(key):
         return ReptileState(scheme.first_agent(key, inner_optimizer))
 
-    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer)
+    # Nothing is differentiated through it.
+    adaptation_step = scheme.ascent(inner_surrogate, inner_optimizer, first_order=True)
 
     def step(key, state):
         """One meta-training step."""

@@ -4,6 +4,7 @@ Each raises a `ValueError` of one sentence with the value and what is required o
 """
 
 from metarl_jax.validation.optimizers import (
+    check_differentiable,
     check_optimizers,
     check_schedules,
     check_surrogates,
@@ -51,6 +52,7 @@ __all__ = [
     "check_choice",
     "check_critic",
     "check_decoder",
+    "check_differentiable",
     "check_differentiation",
     "check_divides",
     "check_finite",

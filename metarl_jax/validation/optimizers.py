@@ -83,6 +83,42 @@ def _later(x: Any) -> Any:
     return x + _LATER if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x
 
 
+def check_differentiable(**optimizers: Any) -> None:
+    """Raises a `ValueError` naming the first without derivatives at a gradient of 0.
+
+    A meta-gradient goes through the update, and an entry of the inner gradient that is
+    exactly 0, as behind a unit that is off, makes it NaN where the update has the root
+    of a second moment that is 0. What has a traced learning rate passes.
+    """
+    for name, optimizer in optimizers.items():
+        try:
+            slope = _slope_of_update(optimizer)
+        except Exception:
+            continue  # made for other parameters: seen when it meets them
+        if not isinstance(slope, Tracer) and not np.isfinite(slope).all():
+            raise ValueError(
+                f"{name} must have a finite derivative where a gradient's entry is 0, "
+                "as optax.adam(1e-3, eps_root=1e-8) has and without eps_root has not; "
+                f"got {shown(np.asarray(slope)[1])}"
+            )
+
+
+@standard_promotion()
+def _slope_of_update(optimizer: Any) -> jax.Array:
+    """Returns d(Δθ_1 + Δθ_2)/dg of the first update at the gradient g = (1, 0)."""
+
+    def moved(gradient):
+        params: Any = {"weight": jnp.ones(2)}
+        extended: Any = optax.with_extra_args_support(optimizer)
+        state = extended.init(params)
+        updates, _ = extended.update(
+            {"weight": gradient}, state, params, value=jnp.ones(())
+        )
+        return jnp.sum(updates["weight"])
+
+    return jax.grad(moved)(jnp.array([1.0, 0.0]))
+
+
 def check_schedules(**schedules: Any) -> None:
     """Raises a `ValueError` that names the first which is neither weight nor schedule.
 
