@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from metarl_jax.acting import (
         trajectories_from_episodes as trajectories_from_episodes,
     )
+    from metarl_jax.export.writing import export_policy as export_policy
+    from metarl_jax.export.writing import load_exported as load_exported
     from metarl_jax.learned import adaptation_curve as adaptation_curve
     from metarl_jax.learned import compare as compare
     from metarl_jax.learned import evaluate as evaluate
@@ -30,6 +32,8 @@ _HOMES = {
     "evaluate": "learned",
     "Evaluation": "training",
     "Experiment": "training",
+    "export_policy": "export.writing",
+    "load_exported": "export.writing",
     "load_run": "learned",
     "make_experiment": "learned",
     "observe": "acting",

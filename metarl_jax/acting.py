@@ -343,7 +343,8 @@ def _check_obs(tasks: TaskDistribution, encoded: Any) -> None:
         raise ValueError(f"an observation must be finite; got {encoded}")
 
 
-@functools.lru_cache(maxsize=32)
+# Typed: policies that are tuples are equal to others of the same entries.
+@functools.lru_cache(maxsize=32, typed=True)
 def _compiled(policy: Policy, greedy: bool):
     """Compiles a policy's step, once for a policy."""
 

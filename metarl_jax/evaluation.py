@@ -161,10 +161,17 @@ def check_protocol(
     )
 
 
-def _task_keys(key: Key, num_tasks: int) -> tuple[Key, Key]:
-    """Two keys per task `[N]`: what it is, and what happens on it.
+def task_keys(key: Key, num_tasks: int) -> tuple[Key, Key]:
+    """Returns two keys per task `[N]`: what it is, and what happens on it.
 
     A task's keys do not depend on how many others there are.
+
+    Args:
+      key: as given to `evaluate`.
+      num_tasks: N.
+
+    Raises:
+      ValueError: if `num_tasks` is below 1.
     """
     check_key(key)
     check_positive(num_tasks=num_tasks)
@@ -188,7 +195,7 @@ def heldout_tasks(key: Key, tasks: TaskDistribution, *, num_tasks: int) -> Task:
       ValueError: if `num_tasks` is below 1.
     """
     check_tasks(tasks)
-    key_task, _ = _task_keys(key, num_tasks)
+    key_task, _ = task_keys(key, num_tasks)
     return jax.vmap(tasks.sample_heldout)(key_task)
 
 
@@ -254,7 +261,7 @@ def evaluate(
         )
         return jnp.mean(returns, axis=-1)
 
-    key_task, key_run = _task_keys(key, num_tasks)
+    key_task, key_run = task_keys(key, num_tasks)
     task_batch = jax.vmap(tasks.sample_heldout)(key_task)
     return map_tasks(one_task, group_size=task_group_size)(task_batch, key_run)
 
@@ -313,7 +320,7 @@ def adaptation_trajectories(
             record=lambda trajectories: trajectories,
         )
 
-    key_task, key_run = _task_keys(key, num_tasks)
+    key_task, key_run = task_keys(key, num_tasks)
     task_batch = jax.vmap(tasks.sample_heldout)(key_task)
     return task_batch, jax.vmap(one_task)(task_batch, key_run)
 
@@ -378,7 +385,7 @@ def references(
         greedy=greedy,
         task_group_size=task_group_size,
     )
-    # Beyond the tasks' own numbers, which `_task_keys` folds into the same key.
+    # Beyond the tasks' own numbers, which `task_keys` folds into the same key.
     key_init, key_oracles = jax.random.split(jax.random.fold_in(key, 2**31))
     rows = {
         "random initialisation": run(algorithm.adapt, algorithm.init(key_init).agent),

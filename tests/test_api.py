@@ -42,7 +42,7 @@ def trained():
     return run, seen
 
 
-@pytest.mark.parametrize("name", ["acting", "learned", "training"])
+@pytest.mark.parametrize("name", ["acting", "export.writing", "learned", "training"])
 def test_examples_of_docstrings_are_true(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(importlib.import_module(f"metarl_jax.{name}"))

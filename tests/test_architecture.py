@@ -45,15 +45,16 @@ LAYERS = [
     {"experiments"},
     {"choice", "training", "plotting"},
     {"acting", "learned"},
+    {"export"},
     {"reproduction", "sweeps"},
     {"cli"},
 ]
 WITHIN = {
     *("validation", "policies", "envs", "strategies", "runs", "plotting"),
-    *("worlds", "experiments", "reproduction", "sweeps", "cli"),
+    *("worlds", "experiments", "export", "reproduction", "sweeps", "cli"),
 }
 IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}
-IMPURE |= {"learned", "reproduction", "sweeps", "cli"}
+IMPURE |= {"learned", "export", "reproduction", "sweeps", "cli"}
 
 
 def unit(path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarl_jax import catalogue
-from metarl_jax.cli import evaluate, parsing, plot, reproduce, sweep, train
+from metarl_jax.cli import evaluate, export, parsing, plot, reproduce, sweep, train
 from metarl_jax.cli.main import COMMANDS
 from metarl_jax.reproduction import TABLES
 
@@ -144,8 +144,9 @@ def check_command(words):
         name, rest = parsing.split_name(rest)
         assert name in TABLES
         parsing.parse(reproduce.ReproduceOptions, rest, prog="")
-    elif command in ("evaluate", "plot") and rest:
+    elif command in ("evaluate", "plot", "export") and rest:
         kinds = {"evaluate": evaluate.EvaluateOptions, "plot": plot.PlotOptions}
+        kinds["export"] = export.ExportOptions
         parsing.parse(kinds[command], rest, prog="")
 
 

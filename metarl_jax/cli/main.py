@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from metarl_jax.cli import evaluate, plot, reproduce, sweep, train
+from metarl_jax.cli import evaluate, export, plot, reproduce, sweep, train
 from metarl_jax.cli import list as listing
 from metarl_jax.cli.parsing import suggestion
 from metarl_jax.cli.screen import (
@@ -28,6 +28,7 @@ COMMANDS = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "plot": plot.plot,
+    "export": export.export,
     "sweep": sweep.sweep,
     "reproduce": reproduce.reproduce,
     "list": listing.show,
@@ -88,12 +89,13 @@ def _is_ours(error: Exception) -> bool:
 def _overview() -> str:
     return f"""usage: metarl-jax COMMAND [OPTIONS]
 
-Meta-reinforcement learning: train, evaluate, look.
+Meta-reinforcement learning: train, evaluate, look, take away.
 
 commands:
   train NAME          meta-train, evaluate and draw the figures
   evaluate RUN        evaluate a trained run on held-out tasks
   plot RUN [RUN ...]  draw a run's figures again, or compare several runs
+  export RUN          write a policy so that it acts elsewhere, without JAX
   sweep NAME          train with many combinations of options, here or on a cluster
   reproduce TABLE     compute a published table again and compare
   list                list experiments, worlds, methods and tables

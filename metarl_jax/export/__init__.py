@@ -1,0 +1,1 @@
+"""A policy taken away: files by which an agent acts and adapts elsewhere."""
