@@ -11,7 +11,7 @@ from jax import jit
 from microscopic import Info
 
 from metarl_jax import rollout, trials
-from metarl_jax.algorithms.varibad import evidence_lower_bounds, varibad
+from metarl_jax.algorithms.varibad import drawn, evidence_lower_bounds, varibad
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.experiments.grid_varibad import grid_varibad
@@ -441,9 +441,43 @@ def test_what_a_belief_says_of_states_is_the_mean_over_it(data):
     assert np.ptp(actual) > 0.1
 
 
+def test_bounds_of_some_estimate_those_of_all(data):
+    steps = jax.tree.map(lambda x: x[0], data)
+    length = E * T
+    # Beliefs so sure that a sample is the mean: what is left at random is the draw.
+    mean = jax.random.normal(KEY, (length + 1, D))
+    beliefs = DiagGaussian(mean, jnp.full_like(mean, -20.0))
+    decoder = transition_decoder(TASKS)
+    params = decoder.init(KEY, mean, steps)
+
+    def bounds(key, num_bounds, num_decoded):
+        some, which, scale = drawn(key, steps, num_decoded)
+        assert which.shape == (num_decoded,)
+        return evidence_lower_bounds(
+            jax.random.fold_in(key, 1),
+            beliefs,
+            lambda x: scale * decoder.apply(params, x, some),
+            num_bounds=num_bounds,
+        )
+
+    everything = decoder.apply(params, mean, steps)
+    actual = bounds(KEY, length + 1, length)[0]
+    np.testing.assert_allclose(actual, everything, rtol=1e-4)
+    keys = jax.random.split(KEY, 4000)
+    some, information = jax.jit(jax.vmap(lambda key: bounds(key, 2, 3)))(keys)
+    assert jnp.sum(some != 0, axis=1).max() == 2
+    expected = evidence_lower_bounds(KEY, beliefs, jnp.sum)[1]
+    np.testing.assert_allclose(information[0], expected, rtol=1e-5)
+    error = some.std(axis=0) / np.sqrt(len(keys))
+    np.testing.assert_array_less(jnp.abs(some.mean(axis=0) - everything), 5 * error)
+
+
 @pytest.mark.parametrize(
     ("policy", "kwargs", "message"),
     [
+        (HEAD, {"num_bounds": 0}, "num_bounds .* got 0"),
+        (HEAD, {"num_bounds": 99}, "num_bounds must be at most .*; got 99"),
+        (HEAD, {"num_decoded": 98}, "num_decoded must be at most .*; got 98"),
         (HEAD, {"num_minibatches": 3}, "must divide num_tasks; got 3 and 4"),
         (HEAD, {"num_belief_epochs": 0}, "num_belief_epochs .* got 0"),
         (HEAD, {"latent_size": 0}, "latent_size .* got 0"),

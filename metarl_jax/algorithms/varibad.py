@@ -110,6 +110,8 @@ def evidence_lower_bounds(
     key: Key,
     beliefs: DiagGaussian,
     log_likelihood: Callable[[jax.Array], jax.Array],
+    *,
+    num_bounds: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Computes the two terms of the evidence lower bound of every step of one trial.
 
@@ -119,6 +121,9 @@ def evidence_lower_bounds(
       key: of the samples.
       beliefs: `[L + 1, D]`, before each step and after the last.
       log_likelihood: of the whole trial, under each of some latents: `[M, D] -> [M]`.
+      num_bounds: of how many beliefs, drawn at random, the log-likelihood is computed;
+        it is then the times as large that they are fewer, and that of the others zero.
+        None for all.
 
     Returns:
       The log-likelihoods and the divergences KL(q_t ‖ q_{t-1}), each `[L + 1]`, in
@@ -126,7 +131,30 @@ def evidence_lower_bounds(
     """
     first = jax.tree.map(lambda x: jnp.zeros_like(x[:1]), beliefs)
     before = jax.tree.map(lambda x, y: jnp.append(x, y[:-1], axis=0), first, beliefs)
-    return log_likelihood(beliefs.sample(key)), beliefs.kl(before)
+    information = beliefs.kl(before)
+    if num_bounds is None:
+        return log_likelihood(beliefs.sample(key)), information
+    key_which, key_sample = jax.random.split(key)
+    some, which, scale = drawn(key_which, beliefs, num_bounds)
+    some = scale * log_likelihood(some.sample(key_sample))
+    return jnp.zeros_like(information).at[which].set(some), information
+
+
+def drawn(key: Key, stream: Any, number: int) -> tuple[Any, jax.Array, float]:
+    """Draws some of L entries without replacement.
+
+    Args:
+      key: consumed.
+      stream: leaves `[L, ...]`.
+      number: n of them.
+
+    Returns:
+      The entries, leaves `[n, ...]`; which they are, `[n]`; and L / n, by which a sum
+      over them estimates that over all without bias.
+    """
+    length = jax.tree.leaves(stream)[0].shape[0]
+    which = jax.random.permutation(key, length)[:number]
+    return jax.tree.map(lambda x: x[which], stream), which, length / number
 
 
 def varibad(
@@ -142,6 +170,8 @@ def varibad(
     num_epochs: int = 2,
     num_belief_epochs: int = 3,
     num_minibatches: int = 2,
+    num_bounds: int | None = None,
+    num_decoded: int | None = None,
     outer_optimizer: optax.GradientTransformation | None = None,
     belief_optimizer: optax.GradientTransformation | None = None,
     kl_coeff: float | jax.Array = 1.0,
@@ -173,6 +203,12 @@ def varibad(
       num_epochs: the policy's passes through one step's data.
       num_belief_epochs: the encoder's and decoder's.
       num_minibatches: updates in a pass. A minibatch is made of whole trials.
+      num_bounds: M, how many of a trial's L + 1 beliefs, drawn anew for each update,
+        the log-likelihood is computed of; None for all. A decoder that looks at the
+        steps costs M times those it looks at, and the authors draw both.
+      num_decoded: how many of a trial's L steps, likewise, the log-likelihood is the
+        sum over, times L / num_decoded; None for all. Both leave the gradient's
+        expectation as it is.
       outer_optimizer: of the policy and the critic; default `optax.adam(7e-4)` after
         clipping gradients to a norm of 0.5.
       belief_optimizer: of the encoder and the decoder; default `optax.adam(1e-3)`.
@@ -190,7 +226,8 @@ def varibad(
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: if a count is below 1, `num_minibatches` does not divide `num_tasks`,
+      ValueError: if a count is below 1, `num_bounds` above L + 1, `num_decoded` above
+        L, `num_minibatches` does not divide `num_tasks`,
         γ or λ is not in [0, 1], `clip_range` is not above 0, a policy has memory or
         does not fit the action space, or an observation is neither a vector
         nor an image.
@@ -226,6 +263,19 @@ def varibad(
         check_critic(tasks, critic, appended=2 * latent_size + 2)
     check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
     check_divides(num_tasks, num_minibatches=num_minibatches)
+    length = num_episodes * tasks.horizon
+    for name, count, most in (
+        ("num_bounds", num_bounds, length + 1),
+        ("num_decoded", num_decoded, length),
+    ):
+        if count is None:
+            continue
+        check_positive(**{name: count})
+        if count > most:
+            raise ValueError(
+                f"{name} must be at most {most} in trials of {length} steps; got "
+                f"{count}"
+            )
     check_positive(trials_of_all_epochs=max(num_epochs, num_belief_epochs) * num_tasks)
     if decoder is None:
         decoder = transition_decoder(tasks)
@@ -319,10 +369,18 @@ def varibad(
         keys = jax.random.split(key, steps.mask.shape[0])
 
         def bounds(key, beliefs, steps):
-            def log_likelihood(latents) -> Any:
-                return decoder.apply(params["decoder"], latents, steps)
+            scale = 1.0
+            if num_decoded is not None:
+                key, key_steps = jax.random.split(key)
+                steps, _, scale = drawn(key_steps, steps, num_decoded)
 
-            return evidence_lower_bounds(key, beliefs, log_likelihood)
+            def log_likelihood(latents):
+                total: Any = decoder.apply(params["decoder"], latents, steps)
+                return scale * total
+
+            return evidence_lower_bounds(
+                key, beliefs, log_likelihood, num_bounds=num_bounds
+            )
 
         log_likelihood, information = map_tasks(bounds)(
             keys, infer(params, steps), steps

@@ -46,6 +46,8 @@ def build(
     decoder: DecoderName = "transition",
     decoder_hidden_sizes: tuple[int, ...] = (32, 32),
     num_belief_epochs: int = 1,
+    num_bounds: int | None = 50,
+    num_decoded: int | None = 50,
     belief_lr: float = 5e-3,
     kl_coeff: float = 0.1,
     policy_moves_encoder: bool = False,
@@ -62,6 +64,9 @@ def build(
         where observations are one-hot.
       decoder_hidden_sizes: widths of the hidden layers of the decoder.
       num_belief_epochs: the encoder's and the decoder's passes.
+      num_bounds: of how many of a trial's beliefs at most the likelihood is computed;
+        none: of all.
+      num_decoded: how many of its steps at most are decoded; none: all.
       belief_lr: first learning rate of their Adam; it falls as the policy's does.
       kl_coeff: weight of what the belief learns in a step, against the likelihood.
       policy_moves_encoder: whether the policy's gradient flows into the encoder.
@@ -83,6 +88,8 @@ def build(
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
         num_belief_epochs=num_belief_epochs,
+        num_bounds=num_bounds and min(num_bounds, trial_length + 1),
+        num_decoded=num_decoded and min(num_decoded, trial_length),
         belief_optimizer=decaying_adam(
             belief_lr,
             decay_steps=ppo.decay_steps,

@@ -101,7 +101,12 @@ grid_navigation = World(
             "num_eval_episodes": 1,
             "num_adaptation_steps": 3,
         },
-        "varibad": {"decoder": "reward-per-state", "num_adaptation_steps": 5},
+        "varibad": {
+            "decoder": "reward-per-state",
+            "num_bounds": None,  # all of them cost no more
+            "num_decoded": None,
+            "num_adaptation_steps": 5,
+        },
     },
     goal_beliefs=goal_beliefs,
 )
