@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from metarl_jax import choice, evaluation, plotting
+from metarl_jax.envs.host import simulator_errors
 from metarl_jax.runs import drawable, files, history, protocol
 from metarl_jax.runs import evaluation as measuring
 from metarl_jax.runs.experiment import Experiment
@@ -156,6 +157,7 @@ def evaluate(
     return {**result, "training_steps": run.step}
 
 
+@simulator_errors()
 def adaptation_curve(
     run: Trained | str | Path,
     *,

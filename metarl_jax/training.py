@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from metarl_jax.envs.errors import SimulatorError
+from metarl_jax.envs.host import simulator_errors
 from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.runs import (
     checkpoints,
@@ -155,6 +157,7 @@ def train(
         created, `resume` is no run, one that differs from this or one in which somebody
         writes, or `mesh` does not fit the devices, the seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
+      SimulatorError: if a simulator on the host failed; the steps before are saved.
       OSError: if the run cannot be written any more: the disk is full, or the directory
         was removed.
     """
@@ -228,6 +231,7 @@ def train(
         run_dir = Path(processes.on_first(open_directory)) if writes else None
         if run_dir is not None:
             stack.enter_context(_saying_how_to_go_on(run_dir))
+        stack.enter_context(simulator_errors())
         manager, restored, step = None, None, 0
         if resume is not None:
             manager = open_manager(run_dir)
@@ -354,10 +358,10 @@ def _saying_how_to_go_on(run_dir: Path) -> Iterator[None]:
     """Adds to what kept a run from being written that it can go on."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SimulatorError) as error:
         if not run_dir.is_dir():
             raise
-        raise OSError(
+        raise type(error)(
             f"{error}; what was saved before is kept{_how_to_continue(run_dir)}"
         ) from error
 

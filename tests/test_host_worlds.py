@@ -1,13 +1,12 @@
 """Simulators on the host: the numbers of a compiled world, and no step too many."""
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
-from gymnax.environments.environment import EnvParams
+from line import HORIZON, Line, Params, goal, put, sample
 
 from metarl_jax import rollout
 from metarl_jax.algorithms.maml import maml
@@ -19,50 +18,10 @@ from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
 
-HORIZON = 6
-
-
-class Line(gymnasium.Env):
-    """A point on a line; the episode ends where the goal is near. Exact in float32."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    steps, resets, opened = 0, 0, 0
-
-    def __init__(self):
-        self.goal = np.float32(0)
-        self.x: np.ndarray | None = None
-        type(self).opened += 1
-
-    def reset(self, *, seed=None, options=None):
-        assert seed is not None
-        self.x = np.full(1, seed % 256 / 256, np.float32)
-        type(self).resets += 1
-        return self.x, {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        assert self.x is not None, "stepped after the episode's end"
-        x = self.x = self.x + np.float32(0.125) * action
-        distance = x[0] - self.goal
-        terminated = bool(abs(distance) < 0.125)
-        if terminated:
-            self.x = None
-        type(self).steps += 1
-        return x, float(-distance * distance), terminated, False, {"before": x}
-
-    def close(self):
-        type(self).opened -= 1
-
 
 @struct.dataclass(kw_only=True)
 class State(environment.EnvState):
     x: jax.Array
-
-
-@struct.dataclass(kw_only=True)
-class Params(EnvParams):
-    goal: jax.Array
 
 
 class CompiledLine(environment.Environment):
@@ -82,18 +41,6 @@ class CompiledLine(environment.Environment):
 
     def observation_space(self, params=None):
         return spaces.Box(-jnp.inf, jnp.inf, (1,))
-
-
-def goal(key):
-    return jax.random.uniform(key, minval=0.25, maxval=0.75)
-
-
-def put(env, task):
-    env.goal = task.goal
-
-
-def sample(key):
-    return Params(max_steps_in_episode=HORIZON, goal=goal(key))
 
 
 def far(key):

@@ -21,6 +21,7 @@ from metarl_jax.cli.screen import (
     shelf_tables,
     show_warning,
 )
+from metarl_jax.envs.errors import SimulatorError
 from metarl_jax.reproduction import TABLES
 from metarl_jax.runs import display
 
@@ -70,7 +71,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return fail(error, 2)
         except OSError as error:
             return fail(error, 2)
-        except FloatingPointError as error:
+        except (FloatingPointError, SimulatorError) as error:
             return fail(error, 1)
         except KeyboardInterrupt as error:
             say("interrupted", file=sys.stderr)

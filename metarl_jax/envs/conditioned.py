@@ -78,7 +78,9 @@ class TaskConditioned(environment.Environment):
 
 def _numbers(task: Task) -> jax.Array:
     """Returns all the numbers in a task but its time limit, which all tasks share."""
-    leaves = jax.tree.leaves(task.replace(max_steps_in_episode=()))
+    if hasattr(task, "max_steps_in_episode"):
+        task = task.replace(max_steps_in_episode=())
+    leaves = jax.tree.leaves(task)
     if not leaves:
         raise ValueError(
             "a task that is shown must hold more than its time limit, or features be "

@@ -38,11 +38,8 @@ from gymnax.environments.environment import Environment
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
+from metarl_jax.envs.errors import SimulatorError
 from metarl_jax.types import Key, Observation, Task
-
-
-class SimulatorError(RuntimeError):
-    """What a simulator on the host raised, or what was asked of it out of turn."""
 
 
 class Outcome(NamedTuple):

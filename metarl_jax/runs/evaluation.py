@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from metarl_jax import evaluation, intervals, rollout
+from metarl_jax.envs.host import simulator_errors
 from metarl_jax.runs import (
     checkpoints,
     display,
@@ -129,6 +130,7 @@ def protocol_of(
     return protocol
 
 
+@simulator_errors()
 def measure(
     experiment: Experiment,
     states: State,

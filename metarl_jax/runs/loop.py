@@ -37,6 +37,8 @@ def run_steps(
 ) -> tuple[int, State]:
     """Runs the compiled step until the end or a stop; records and saves on the way.
 
+    A step that fails raises its error here, when what was done before it is saved.
+
     Args:
       run_step: the compiled step; returns before its result is computed.
       step: the steps done.
@@ -52,17 +54,20 @@ def run_steps(
     Returns:
       The steps done and the state after them, both recorded and saved.
     """
-    running, done = [], []  # (step, info, stop) and (step, seconds, info)
+    running, done = [], []  # (step, state, info, stop) and (step, seconds, info)
+    sound = step, state  # of which it is known that they were computed
     anyone, stopping = processes.agreement(), False
 
     def wants_to_stop():
         return stop.is_set() or recorder.given_up is not None
 
     def wait(keep):
-        nonlocal stopping
+        nonlocal stopping, sound
         while len(running) > keep:
-            number, info, agreed = running.pop(0)
+            number, computed, info, agreed = running.pop(0)
             interruption.wait(info)
+            jax.block_until_ready(info)  # raises what a failed step has to say
+            sound = number, computed
             done.append((number, time.perf_counter() - origin, info))
             stopping = stopping or bool(agreed)
 
@@ -73,24 +78,30 @@ def run_steps(
             done.clear()
 
     last_record, last_saved = time.perf_counter(), step
-    while step < num_steps and not stopping:
-        state, info = run_step(np.int32(step), state)
-        step += 1
-        running.append((step, info, anyone(wants_to_stop())))
-        # One step stays queued behind the one that runs, so that the device never
-        # waits for the host; no more, so that a signal is heard.
-        wait(keep=1)
-        if step % checkpoint_every == 0:
-            wait(keep=0)
-            record()
-            save(step, state)
-            last_saved = step
-        if time.perf_counter() - last_record > 0.2:
-            record()
-            last_record = time.perf_counter()
-        if jax.process_count() == 1:
-            stopping = wants_to_stop()
-    wait(keep=0)
+    try:
+        while step < num_steps and not stopping:
+            state, info = run_step(np.int32(step), state)
+            step += 1
+            running.append((step, state, info, anyone(wants_to_stop())))
+            # One step stays queued behind the one that runs, so that the device never
+            # waits for the host; no more, so that a signal is heard.
+            wait(keep=1)
+            if step % checkpoint_every == 0:
+                wait(keep=0)
+                record()
+                save(step, state)
+                last_saved = step
+            if time.perf_counter() - last_record > 0.2:
+                record()
+                last_record = time.perf_counter()
+            if jax.process_count() == 1:
+                stopping = wants_to_stop()
+        wait(keep=0)
+    except jax.errors.JaxRuntimeError:
+        record()
+        if last_saved != sound[0] and jax.process_count() == 1:
+            save(*sound)
+        raise
     record()
     if last_saved != step:
         save(step, state)
