@@ -225,6 +225,16 @@ class Comparison(NamedTuple):
     figure: Figure
     results: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def csv(self) -> str:
+        """All that was measured, a line for each adaptation step."""
+        return plotting.as_csv(self.results)
+
+    @property
+    def latex(self) -> str:
+        """The table for a paper."""
+        return plotting.as_latex(self.results)
+
 
 def compare(
     runs: Mapping[str, Any] | Sequence[Any], **counts: int | None
@@ -267,26 +277,7 @@ def compare(
     protocol.warn_of_differences(list(named.values()))
     with rc_context(plotting.STYLE):
         figure = plotting.adaptation_curve(named)
-    return Comparison(_table(named), figure, named)
-
-
-def _table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    last = max(max(result["adaptation_step"]) for result in results.values())
-    steps = range(last + 1)
-    rows = [
-        "| run | " + " | ".join(f"after {step}" for step in steps) + " | interval |",
-        "|---" * (len(steps) + 2) + "|",
-    ]
-    for label, result in results.items():
-        cells = []
-        for mean, (low, high) in zip(
-            result["return_mean"], result["return_ci"], strict=True
-        ):
-            shown = ("–" if x is None else f"{x:.2f}" for x in (mean, low, high))
-            cells.append("{} [{}, {}]".format(*shown))
-        cells += [""] * (len(steps) - len(cells))
-        rows.append(f"| {label} | {' | '.join(cells)} | {protocol.interval(result)} |")
-    return "\n".join(rows)
+    return Comparison(plotting.markdown(named), figure, named)
 
 
 def _result(run: Any, counts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,12 +25,13 @@ from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.export import arrays, describing, standalone
 from metarl_jax.policies.belief import belief_policy
+from metarl_jax.policies.cnn import CNN
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.policies.hypernetwork import hypernetwork_policy
 from metarl_jax.policies.latent import LatentPolicy
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import memory_policy
-from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
 from metarl_jax.policies.transformer import Transformer
 from metarl_jax.runs import evaluation as measuring
@@ -422,6 +423,15 @@ def test_a_policy_of_one_s_own_is_held_by_stablehlo(tmp_path):
         standalone.adapt(actor.policy, {})
     with pytest.raises(ValueError, match="Own, which stablehlo can hold"):
         metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
+
+
+def test_networks_of_images_are_held_by_stablehlo_alone():
+    seen = jax.ShapeDtypeStruct((4, 4, 1), jnp.float32)
+    policy = MLPPolicy(num_actions=2, encoder=CNN(), obs_rank=3)
+    with pytest.raises(ValueError, match="CNN, which stablehlo can hold"):
+        describing.network(policy, seen)
+    with pytest.raises(ValueError, match="vectors; got the shape"):
+        describing.network(ContextPolicy(policy, 2), seen)
 
 
 @pytest.mark.parametrize("exported", ["Gaussian"], indirect=True)

@@ -1,6 +1,8 @@
 """What is drawn is what was recorded."""
 
+import csv
 import functools
+import io
 import json
 from typing import Any
 
@@ -220,6 +222,140 @@ def test_figures_are_files_and_runs_of_one_name_are_told_apart(tmp_path):
     (tmp_path / "empty" / "config.json").write_text((one / "config.json").read_text())
     with pytest.raises(ValueError, match="nothing recorded to draw"):
         plotting.plot_run(tmp_path / "empty")
+
+
+def write_seed(path, seed, returns=None, **more):
+    """A run of one seed, of which returns `[N, K + 1]` were recorded."""
+    write_run(path, num_seeds=1)
+    config = json.loads((path / "config.json").read_text()) | {"seed": seed} | more
+    (path / "config.json").write_text(json.dumps(config))
+    if returns is None:
+        returns = np.random.default_rng(seed).normal(size=(4, 3))
+    result = evaluation() | {"num_seeds": 1, "returns": [np.array(returns).tolist()]}
+    result["return_mean"] = np.mean(returns, axis=0).tolist()
+    (path / "evaluation.json").write_text(json.dumps(result))
+    return np.array(returns)
+
+
+def test_runs_of_other_seeds_are_one_curve(tmp_path):
+    names = [tmp_path / f"seed{seed}" for seed in range(3)]
+    returns = [write_seed(path, seed) for seed, path in enumerate(names)]
+    together = plotting.read_runs(names)
+    (rows,), (result,) = together.metrics.values(), together.evaluations.values()
+    assert rows[0]["seeds"]["return_after"] == [1.0] * 3
+    assert (rows[0]["return_after"], rows[0]["seconds"]) == (1.0, 0.5)
+    assert rows[2]["return_after"] is None  # was not finite
+    # An interval over three seeds, by its formula.
+    means = np.mean(returns, axis=1)
+    half = 4.302653 * means.std(axis=0, ddof=1) / 3**0.5
+    low, high = np.array(result["return_ci"]).T
+    np.testing.assert_allclose(result["return_mean"], means.mean(axis=0))
+    np.testing.assert_allclose([means.mean(axis=0) - half], [low], rtol=1e-5)
+    np.testing.assert_allclose([means.mean(axis=0) + half], [high], rtol=1e-5)
+    assert (result["num_seeds"], result["interval"]) == (3, "95 % interval over seeds")
+    assert result["references"]["oracle"]["return_mean"] == [0, 0, 0]
+    # The same seed, another option, or wanting it: then they are told apart.
+    again = write_run(tmp_path / "again", num_seeds=1)
+    assert len(plotting.read_runs([names[0], again]).metrics) == 2
+    write_seed(tmp_path / "other", 7, options={"inner_lr": 1.0})
+    assert len(plotting.read_runs([*names, tmp_path / "other"]).metrics) == 2
+    assert list(plotting.read_runs(names, each=True).metrics) == [
+        *("seed0", "seed1", "seed2")
+    ]
+    # Measured on other numbers of tasks they learn together and are measured apart.
+    changed = json.loads((names[2] / "evaluation.json").read_text()) | {"num_tasks": 9}
+    (names[2] / "evaluation.json").write_text(json.dumps(changed))
+    with pytest.warns(UserWarning, match="held-out tasks 4 and 9"):
+        apart = plotting.read_runs(names)
+    assert (len(apart.metrics), len(apart.evaluations)) == (1, 3)
+
+
+def test_curves_have_the_labels_that_they_are_given(tmp_path):
+    names = [tmp_path / "one", tmp_path / "two"]
+    for seed, path in enumerate(names):
+        write_seed(path, seed)
+    records = plotting.read_runs(names, labels=["ours"])
+    assert list(records.metrics) == list(records.evaluations) == ["ours"]
+    for labels, words in ((["a", "b"], "labels must be 1.*one and .*two"), (["a"], "")):
+        if words:
+            with pytest.raises(ValueError, match=words):
+                plotting.read_runs(names, labels=labels)
+    with pytest.raises(ValueError, match="different ones; got a, a"):
+        plotting.read_runs(names, labels=["a", "a"], each=True)
+
+
+def test_learning_is_drawn_against_what_it_took(tmp_path):
+    write_seed(tmp_path / "run", 0, environment_steps=200)
+    records = plotting.read_runs([tmp_path / "run"])
+    for x, along, name in (
+        ("steps", [1, 2, 3, 4, 5], "meta-training step"),
+        ("environment-steps", [200, 400, 600, 800, 1000], "environment steps"),
+        ("seconds", [0.5, 1.0, 1.5, 2.0, 2.5], "seconds of training"),
+    ):
+        axes = plotting.draw(records, x=x)["learning_curve"].axes[0]
+        np.testing.assert_array_equal(axes.get_lines()[0].get_xdata(), along)
+        assert axes.get_xlabel() == name
+    with pytest.raises(ValueError, match="must be one of steps, env"):
+        plotting.learning_curve(records.metrics, x="hours")
+    rows = {"old": metric_rows(1)}
+    with pytest.raises(ValueError, match="old does not say it"):
+        plotting.learning_curve(rows, x="environment-steps")
+
+
+def test_figures_are_written_in_the_format_that_is_asked_for(tmp_path):
+    run = write_run(tmp_path / "run")
+    beginnings = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for kind, beginning in beginnings.items():
+        written = plotting.plot_runs([run], tmp_path / kind, image_format=kind)
+        assert {path.suffix for path in written} == {f".{kind}"}
+        assert len(written) == 4
+        first = [path.read_bytes() for path in written]
+        assert all(data.startswith(beginning) for data in first)
+        again = plotting.plot_runs([run], tmp_path / kind, image_format=kind)
+        assert [path.read_bytes() for path in again] == first  # the same file
+    # One PDF of a page for each figure; no folder of that name.
+    (pages,) = plotting.plot_runs([run], tmp_path / "new" / "all.pdf")
+    assert pages.is_file()
+    assert b"/Count 4" in pages.read_bytes()
+    for output, kind, words in (
+        ("all.png", None, "one figure, and there are 4: learning_curve, adapt"),
+        ("all.svg", None, "a PDF, of a page for each, is required"),
+        ("all.pdf", "png", "the format must be that of"),
+        ("figures", "gif", "one of png, pdf, svg; got 'gif'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            plotting.plot_runs([run], tmp_path / output, image_format=kind)
+        assert not (tmp_path / output).exists()
+    (run / "metrics.jsonl").unlink()
+    for name in ("paths.json", "goal_beliefs.json"):
+        (run / name).unlink()
+    (one,) = plotting.plot_runs([run], tmp_path / "curve.svg")
+    assert one.read_bytes().startswith(b"<?xml")
+
+
+def test_tables_are_what_was_recorded(tmp_path):
+    run = write_run(tmp_path / "run", name="a_b & 5%")
+    *_, as_csv, as_latex = plotting.plot_runs([run], tmp_path / "out", tables=True)
+    rows = list(csv.DictReader(io.StringIO(as_csv.read_text())))
+    assert [row["mean"] for row in rows if row["row"] == "meta-learned"] == [
+        *("-4.0", "-2.0", "-1.0")
+    ]
+    second = rows[1]
+    assert (second["run"], second["adaptation_step"]) == ("a_b & 5%", "1")
+    assert (second["ci_low"], second["ci_high"]) == ("-3.0", "-1.5")
+    published = [row["mean"] for row in rows if row["row"] == "A paper"]
+    assert published == ["-4.5", "-2.5", "-1.0", "-0.5"]
+    text = as_latex.read_text()
+    assert r"meta-learned & $-4.00$ {\small $[-5.00, -3.00]$} & " in text
+    assert r"oracle & $0.00$ & $0.00$ & $0.00$ \\" in text
+    assert "% mean and 95" in text
+    assert text.count("&") - text.count(r"\&") == 3 * text.count(r"\\") - 2
+    several = plotting.as_latex({"a_b & 5%": evaluation(), "other": evaluation(1.0)})
+    assert r"a\_b \& 5\% & $-4.00$" in several
+    assert "oracle" not in several
+    lost = evaluation() | {"return_mean": [None, -2.0, -1.0]}
+    assert r"x & -- & $-2.00$" in plotting.as_latex({"x": lost, "y": evaluation()})
+    assert plotting.as_csv({"x": lost}).splitlines()[1].startswith("x,meta-learned,0,,")
 
 
 def walks(goal, num_rounds):

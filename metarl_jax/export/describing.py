@@ -183,9 +183,15 @@ def network(
     """
     inside = f"{prefix}.params"
     kind = type(policy)
+    if kind in (BeliefPolicy, ContextPolicy, LatentPolicy) and len(obs.shape) != 1:
+        raise ValueError(
+            f"the forms numpy and onnx of a {kind.__name__} are of observations that "
+            f"are vectors; got the shape {obs.shape}, which stablehlo can hold"
+        )
     if kind is MLPPolicy:
         return _mlp(policy, inside)
     if kind is MemoryPolicy:
+        _check_no_encoder(policy)
         head = policy.head
         generates = type(head) is Hypernetwork
         return {
@@ -198,6 +204,7 @@ def network(
             "time_scale": policy.time_scale,
         }
     if kind is BeliefPolicy:
+        _check_no_encoder(policy.encoder)
         longer = _longer(obs, 2 * policy.encoder.latent_size)
         return {
             "kind": "belief",
@@ -219,6 +226,7 @@ def network(
 def _mlp(policy: Any, prefix: str) -> dict[str, Any]:
     if type(policy) is not MLPPolicy:
         raise _unknown(policy)
+    _check_no_encoder(policy)
     activation = _ACTIVATIONS.get(policy.activation)
     if activation is None:
         raise ValueError(
@@ -256,6 +264,11 @@ def _hypernetwork(
         "base": described,
         "weights": list(shapes.items()),
     }
+
+
+def _check_no_encoder(module: Any) -> None:
+    if module.encoder is not None:
+        raise _unknown(module.encoder)
 
 
 def _longer(obs: jax.ShapeDtypeStruct, size: int) -> jax.ShapeDtypeStruct:

@@ -170,8 +170,11 @@ def observe(
         memory["reward"], memory["start"] = np.float32(reward), np.float32(ended)
         memory["time"] = memory["time"] + np.float32(1)
     elif header["observe"] == "evidence":
-        parts = action, [reward], observation(header, next_obs)
-        memory["step"] = np.concatenate(parts).astype(np.float32)
+        happened, seen = np.append(action, reward), observation(header, next_obs)
+        if seen.ndim > 1:  # an image, with what happened in further channels
+            happened = np.broadcast_to(happened, (*seen.shape[:-1], happened.size))
+        parts = (happened, seen) if seen.ndim == 1 else (seen, happened)
+        memory["step"] = np.concatenate(parts, axis=-1).astype(np.float32)
     return actor._replace(memory=memory, step=actor.step + 1, begins=ended, drawn=None)
 
 

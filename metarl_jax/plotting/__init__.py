@@ -10,29 +10,38 @@ from metarl_jax.plotting.curves import (
     sample_efficiency,
 )
 from metarl_jax.plotting.plane import beliefs, goal_beliefs, paths
-from metarl_jax.plotting.runs import plot_run, plot_runs
+from metarl_jax.plotting.runs import Records, draw, plot_run, plot_runs, read_runs
 from metarl_jax.plotting.style import (
     GREY,
     PALETTE,
     STYLE,
     plain,
     set_title,
+    write_figures,
     write_png,
 )
+from metarl_jax.plotting.tables import as_csv, as_latex, markdown
 
 __all__ = [
     "GREY",
     "PALETTE",
     "STYLE",
+    "Records",
     "adaptation_curve",
+    "as_csv",
+    "as_latex",
     "beliefs",
+    "draw",
     "goal_beliefs",
     "learning_curve",
+    "markdown",
     "paths",
     "plain",
     "plot_run",
     "plot_runs",
+    "read_runs",
     "sample_efficiency",
     "set_title",
+    "write_figures",
     "write_png",
 ]

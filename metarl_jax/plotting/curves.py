@@ -19,18 +19,40 @@ from metarl_jax.plotting.style import (
 )
 from metarl_jax.runs import protocol
 
+# What learning is drawn against: the field of a row, and the axis' name.
+_ALONG = {
+    "steps": ("step", "meta-training step"),
+    "environment-steps": ("environment_steps", "environment steps"),
+    "seconds": ("seconds", "seconds of training"),
+}
 
-def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draws the return before and after adaptation against meta-training steps.
+
+def learning_curve(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, x: str = "steps"
+) -> Figure:
+    """Draws the return before and after adaptation against what was spent on it.
 
     Args:
       metrics: the lines of `metrics.jsonl` by the run's label. Seeds that were trained
         together are drawn faintly behind their mean.
+      x: `"steps"` of meta-training, `"environment-steps"` (`environment_steps` of each
+        line; episodes that end early counted as whole ones) or `"seconds"`.
+
+    Raises:
+      ValueError: if `x` is none of these, or a run does not say it.
     """
+    if x not in _ALONG:
+        raise ValueError(f"x must be one of {', '.join(_ALONG)}; got {x!r}")
+    along, name_of_axis = _ALONG[x]
+    for label, rows in metrics.items():
+        if any(along not in row for row in rows):
+            raise ValueError(
+                f"x={x} must be recorded to be drawn against; {label} does not say it"
+            )
     figure, axes = new_figure()
     alone = len(metrics) == 1
     for i, (label, rows) in enumerate(metrics.items()):
-        step = np.array([row["step"] for row in rows])
+        step = np.array([row[along] for row in rows])
         for field, what in (
             ("return_after", "after adaptation"),
             ("return_before", "before adaptation"),
@@ -47,16 +69,20 @@ def learning_curve(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
             mean = finite_or_nan(row[field] for row in rows)
             name = what if alone else plain(f"{label}, {what}")
             axes.plot(step, mean, **look, lw=1.8, label=name, **_lone(mean))
-    axes.set_xlabel("meta-training step")
+    axes.set_xlabel(name_of_axis)
     axes.set_ylabel("mean return of an episode")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    whole = x != "seconds"
+    axes.xaxis.set_major_locator(MaxNLocator(integer=whole, min_n_ticks=1))
     axes.margins(x=0.02)
-    if {row["step"] for rows in metrics.values() for row in rows} == {1}:
+    if x == "steps" and {row["step"] for rows in metrics.values() for row in rows} == {
+        1
+    }:
         axes.set_xlim(0.5, 1.5)
     if alone:
         ((label, rows),) = metrics.items()
         axes.set_title(plain(f"{label}: meta-training"), loc="left")
-        _seconds_axis(axes, rows)
+        if x == "steps":
+            _seconds_axis(axes, rows)
     else:
         axes.set_title("Meta-training", loc="left")
     legend_below(figure, axes)

@@ -2,17 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from metarl_jax.plotting.curves import adaptation_curve, learning_curve
 from metarl_jax.plotting.plane import beliefs, goal_beliefs, paths
-from metarl_jax.plotting.style import (
-    STYLE,
-    write_png,
-)
-from metarl_jax.runs import drawable, files, protocol
+from metarl_jax.plotting.style import STYLE, write_figures
+from metarl_jax.plotting.tables import as_csv, as_latex
+from metarl_jax.runs import drawable, files, grouping, protocol
+
+
+class Records(NamedTuple):
+    """What figures and tables are drawn from, by label.
+
+    Attributes:
+      metrics: lines of `metrics.jsonl`.
+      evaluations: `evaluation.json`.
+      alone: the directory, where there is one run.
+    """
+
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]
+    evaluations: Mapping[str, Mapping[str, Any]]
+    alone: Path | None
 
 
 def plot_run(run_dir: str | Path, output_dir: str | Path | None = None) -> list[Path]:
@@ -31,24 +44,67 @@ def plot_run(run_dir: str | Path, output_dir: str | Path | None = None) -> list[
     return plot_runs([run_dir], run_dir if output_dir is None else output_dir)
 
 
-def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Path]:
+def plot_runs(
+    run_dirs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    image_format: str | None = None,
+    x: str = "steps",
+    labels: Sequence[str] = (),
+    each: bool = False,
+    tables: bool = False,
+) -> list[Path]:
     """Draws the figures of one run, or compares several in one figure of each kind.
+
+    Runs that differ in nothing but their seeds are one curve, over all seeds.
 
     Args:
       run_dirs: the directories of the runs.
-      output_dir: where the figures go; created if there is none.
+      output: where the figures go: a directory, created if there is none, or a file
+        that ends in `.png`, `.pdf` or `.svg` (`metarl_jax.plotting.write_figures`).
+      image_format: `"png"`, `"pdf"` or `"svg"`; None for the file's, or PNG.
+      x: what learning is drawn against: `"steps"` of meta-training,
+        `"environment-steps"` or `"seconds"`.
+      labels: of the curves, in order; none for those of the experiments.
+      each: whether every run is a curve of its own.
+      tables: whether the adaptation table is written too, as CSV and LaTeX.
 
     Returns:
-      The files written: `learning_curve.png`, `adaptation_curve.png` and, for a single
-      run, `paths.png`, `beliefs.png` and `goal_beliefs.png` where these were recorded.
+      The files written: `learning_curve`, `adaptation_curve` and, for a single run,
+      `paths`, `beliefs` and `goal_beliefs` where these were recorded.
 
     Raises:
-      ValueError: if a directory is no run or given twice, nothing was recorded yet, or
-        a record is not what can be drawn.
+      ValueError: if a directory is no run or given twice, nothing was recorded yet, a
+        record is not what can be drawn, there are not as many labels as curves, or the
+        figures do not fit into the output.
 
     Warns:
       UserWarning: if runs that are compared were evaluated differently.
     """
+    records = read_runs(run_dirs, labels=labels, each=each)
+    with rc_context(STYLE):
+        figures = draw(records, x=x)
+        if not figures:
+            raise ValueError(
+                f"{', '.join(map(str, run_dirs))}: nothing recorded to draw; a run "
+                "that has trained at least one step is required"
+            )
+        written = write_figures(figures, Path(output), image_format)
+    if tables and records.evaluations:
+        directory = written[0].parent
+        for name, text in (
+            ("adaptation_table.csv", as_csv(records.evaluations)),
+            ("adaptation_table.tex", as_latex(records.evaluations)),
+        ):
+            files.replace_text(directory / name, text)
+            written.append(directory / name)
+    return written
+
+
+def read_runs(
+    run_dirs: Sequence[str | Path], *, labels: Sequence[str] = (), each: bool = False
+) -> Records:
+    """Reads what is drawn of some runs; see `plot_runs`."""
     directories = [Path(run_dir) for run_dir in run_dirs]
     for i, directory in enumerate(directories):
         if directory.resolve() in [other.resolve() for other in directories[:i]]:
@@ -56,40 +112,63 @@ def plot_runs(run_dirs: Sequence[str | Path], output_dir: str | Path) -> list[Pa
                 f"runs to compare must be different ones; got {directory} twice"
             )
     configs = [files.read_config(directory) for directory in directories]
-    labels = _labels(directories, configs)
+    groups = [[i] for i in range(len(directories))]
+    if not each:
+        groups = grouping.by_method(configs)
+    if labels and len(labels) != len(groups):
+        names = [" and ".join(str(directories[i]) for i in group) for group in groups]
+        raise ValueError(
+            f"labels must be {len(groups)}, one for each of {', '.join(names)}; got "
+            f"{len(labels)}"
+        )
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels must be different ones; got {', '.join(labels)}")
+    first = [group[0] for group in groups]
+    found = [directories[i] for i in first], [configs[i] for i in first]
+    names = list(labels) or _labels(*found)
     metrics, evaluations = {}, {}
-    for label, directory in zip(labels, directories, strict=True):
-        if rows := drawable.read_returns(directory):
-            metrics[label] = rows
-        if result := drawable.read_evaluation(directory):
-            evaluations[label] = result
+    for name, group in zip(names, groups, strict=True):
+        histories = [_history(directories[i], configs[i]) for i in group]
+        if rows := grouping.merged_returns([h for h in histories if h]):
+            metrics[name] = rows
+        results = [drawable.read_evaluation(directories[i]) for i in group]
+        results = [result for result in results if result]
+        if not results:
+            continue
+        if merged := grouping.merged_evaluation(results):
+            evaluations[name] = merged
+            continue
+        for i in group:  # measured so differently that they are no one curve
+            if result := drawable.read_evaluation(directories[i]):
+                evaluations[f"{name}, {directories[i].resolve().name}"] = result
     protocol.warn_of_differences(list(evaluations.values()))
     alone = directories[0] if len(directories) == 1 else None
+    return Records(metrics, evaluations, alone)
+
+
+def draw(records: Records, *, x: str = "steps") -> dict[str, Figure]:
+    """Draws all figures that there are records for, by the names of their files."""
     figures = {}
-    with rc_context(STYLE):
-        if metrics:
-            figures["learning_curve.png"] = learning_curve(metrics)
-        if evaluations:
-            figures["adaptation_curve.png"] = adaptation_curve(evaluations)
-        if alone and (recorded := drawable.read_paths(alone)):
-            figures["paths.png"] = paths(recorded)
-            if "beliefs" in recorded:
-                figures["beliefs.png"] = beliefs(recorded)
-        if alone and (recorded := drawable.read_goal_beliefs(alone)):
-            figures["goal_beliefs.png"] = goal_beliefs(recorded)
-        if not figures:
-            raise ValueError(
-                f"{', '.join(map(str, directories))}: nothing recorded to draw; a run "
-                "that has trained at least one step is required"
-            )
-        output_dir = Path(output_dir)
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"cannot write figures to {output_dir}: {error}") from None
-        return [
-            write_png(figure, output_dir / name) for name, figure in figures.items()
-        ]
+    if records.metrics:
+        figures["learning_curve"] = learning_curve(records.metrics, x=x)
+    if records.evaluations:
+        figures["adaptation_curve"] = adaptation_curve(records.evaluations)
+    if records.alone and (recorded := drawable.read_paths(records.alone)):
+        figures["paths"] = paths(recorded)
+        if "beliefs" in recorded:
+            figures["beliefs"] = beliefs(recorded)
+    if records.alone and (recorded := drawable.read_goal_beliefs(records.alone)):
+        figures["goal_beliefs"] = goal_beliefs(recorded)
+    return figures
+
+
+def _history(directory: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reads the returns of a run, with the environment steps up to each."""
+    rows = drawable.read_returns(directory)
+    per_step = config.get("environment_steps")
+    if per_step is not None:
+        rows = [{**row, "environment_steps": row["step"] * per_step} for row in rows]
+    return rows
 
 
 def _labels(

@@ -2,12 +2,14 @@
 
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
@@ -39,7 +41,11 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 10,
     "savefig.dpi": 150,
+    "pdf.fonttype": 42,  # letters as letters, which publishers ask for
+    "svg.hashsalt": "metarl_jax",  # the same figure, the same file
 }
+
+FORMATS = ("png", "pdf", "svg")
 
 
 def write_png(figure: Figure, path: Path) -> Path:
@@ -58,6 +64,64 @@ def write_png(figure: Figure, path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error}") from None
     return path
+
+
+def write_figures(
+    figures: Mapping[str, Figure], output: Path, image_format: str | None = None
+) -> list[Path]:
+    """Writes figures into a directory, or into one file that the output names.
+
+    Args:
+      figures: by the names of their files, without suffix.
+      output: a directory, which is made where there is none; or a file that ends in
+        `.png`, `.pdf` or `.svg`. A PDF has a page for each figure.
+      image_format: `"png"`, `"pdf"` or `"svg"`; None for the file's, or PNG.
+
+    Returns:
+      The files written.
+
+    Raises:
+      ValueError: if the format is none or not the file's, a PNG or SVG would have to
+        hold several figures, or a file cannot be written.
+    """
+    suffix = output.suffix.lower().removeprefix(".")
+    whole = suffix if suffix in FORMATS and not output.is_dir() else None
+    chosen = image_format or whole or "png"
+    if chosen not in FORMATS or whole not in (None, chosen):
+        required = f"that of {output}" if whole else f"one of {', '.join(FORMATS)}"
+        raise ValueError(f"the format must be {required}; got {image_format!r}")
+    if whole and whole != "pdf" and len(figures) > 1:
+        raise ValueError(
+            f"{output} can hold one figure, and there are {len(figures)}: "
+            f"{', '.join(figures)}; a directory or a PDF, of a page for each, is "
+            "required"
+        )
+    try:
+        (output.parent if whole else output).mkdir(parents=True, exist_ok=True)
+        if whole:
+            files.replace_bytes(output, _drawn(list(figures.values()), whole))
+            return [output]
+        paths = []
+        for name, figure in figures.items():
+            paths.append(output / f"{name}.{chosen}")
+            files.replace_bytes(paths[-1], _drawn([figure], chosen))
+        return paths
+    except OSError as error:
+        raise ValueError(f"cannot write figures to {output}: {error}") from None
+
+
+def _drawn(figures: Sequence[Figure], image_format: str) -> bytes:
+    """Returns the bytes of a file, the same whenever it is drawn."""
+    drawn = io.BytesIO()
+    if image_format == "pdf":
+        with PdfPages(drawn, metadata={"CreationDate": None}) as pages:
+            for figure in figures:
+                pages.savefig(figure)
+    else:
+        metadata = {"Date": None} if image_format == "svg" else {}
+        (figure,) = figures
+        figure.savefig(drawn, format=image_format, metadata=metadata)
+    return drawn.getvalue()
 
 
 def set_title(axes: Axes, title: str, said: str, *, width: float = 6.2) -> None:
