@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from metarl_jax import rollout
 from metarl_jax.batching import map_tasks
 from metarl_jax.memory import check_fits, num_bytes
+from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import (
     Agent,
     Key,
@@ -396,7 +397,7 @@ def references(
 
         def one_task(task, key, oracle=oracle):
             # An oracle that ignores its key is computed once, not E times.
-            draws = jax.vmap(lambda key: oracle(key, task))
+            draws = jax.vmap(standard_promotion()(lambda key: oracle(key, task)))
             return jnp.mean(draws(jax.random.split(key, num_episodes)))
 
         keys = jax.random.split(key_oracles, num_tasks)

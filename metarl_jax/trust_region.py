@@ -145,16 +145,23 @@ def conjugate_gradient(
         product_direction = product(direction)
         curvature = jnp.asarray(optax.tree.vdot(direction, product_direction))
         step = jnp.where(curvature > 0, residual_norm / curvature, 0.0)
-        x = optax.tree.add_scale(x, step, direction)
-        residual = optax.tree.add_scale(residual, -step, product_direction)
+        x = _add_scaled(x, step, direction)
+        residual = _add_scaled(residual, -step, product_direction)
         new_norm = optax.tree.vdot(residual, residual)
         ratio = jnp.where(residual_norm > 0, new_norm / residual_norm, 0.0)
-        direction = optax.tree.add_scale(residual, ratio, direction)
+        direction = _add_scaled(residual, ratio, direction)
         return x, residual, direction, new_norm
 
     norm = optax.tree.vdot(vector, vector)
     carry = (optax.tree.zeros_like(vector), vector, vector, norm)
     return jax.lax.fori_loop(0, num_iterations, iterate, carry)[0]
+
+
+def _add_scaled(tree: Params, scale: jax.Array, other: Params) -> Params:
+    """Returns `tree + scale * other`, each leaf of the type that it has in `tree`."""
+    return jax.tree.map(
+        lambda x, y: x + (scale.astype(x.dtype) * y.astype(x.dtype)), tree, other
+    )
 
 
 def trust_region_step(
@@ -193,9 +200,9 @@ def trust_region_step(
 
     def try_step(carry):
         num_tries, *_ = carry
-        length = scale * settings.backtrack_ratio**num_tries
-        candidate = optax.tree.add_scale(params, length, direction)
-        value, kl = evaluate(candidate)
+        length = scale * settings.backtrack_ratio ** num_tries.astype(scale.dtype)
+        candidate = _add_scaled(params, length, direction)
+        value, kl = (x.astype(objective.dtype) for x in evaluate(candidate))
         improved = (value > objective) & jnp.isfinite(value)
         accepted = improved & (kl <= settings.max_kl)
         return num_tries + 1, candidate, value, kl, accepted

@@ -8,8 +8,9 @@ import jax
 import pytest
 from jax import jit
 
-from metarl_jax import catalogue, choice, recipe
+from metarl_jax import catalogue, choice, recipe, rollout
 from metarl_jax.choice import Choice
+from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
 from metarl_jax.runs import own_files
 from metarl_jax.settings import POLICIES
@@ -44,36 +45,83 @@ def why_not(world, method):
     return None
 
 
+def trace(world, method):
+    """Traces a step, a trial and what is adapted to it."""
+    if reason := why_not(world, method):
+        with pytest.raises(ValueError, match=reason) as refusal:
+            small(world, method)
+        assert "\n" not in str(refusal.value)
+        return
+    experiment = small(world, method)
+    algorithm, tasks = experiment.algorithm, experiment.tasks
+    state = jax.eval_shape(algorithm.init, KEY)
+    new_state, info = jax.eval_shape(algorithm.step, KEY, state)
+    assert new_state == state
+    assert {"return_before", "return_after", "skipped"} <= set(info._fields)
+
+    def trial(key, agent):
+        task = tasks.sample_heldout(key)
+        agent, trajectories = rollout.collect(
+            key, tasks, algorithm.policy, agent, task, num_episodes=2
+        )
+        return algorithm.adapt(key, agent, trajectories)
+
+    assert jax.eval_shape(trial, KEY, state.agent) == state.agent
+
+
 # Methods that differ in the defaults of the same function are traced once.
 BUILDS = {catalogue.load(name, "methods").build: name for name in reversed(METHODS)}
 
 
 @pytest.mark.parametrize("method", sorted(BUILDS.values()))
 def test_every_method_is_traced_in_every_world(method):
-    for world in WORLDS:
-        if reason := why_not(world, method):
-            with pytest.raises(ValueError, match=reason) as refusal:
-                small(world, method)
-            assert "\n" not in str(refusal.value)
-            continue
-        experiment = small(world, method)
-        algorithm, tasks = experiment.algorithm, experiment.tasks
+    """Where JAX promotes neither types nor ranks: then it is traced where it does."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        for world in WORLDS:
+            trace(world, method)
+
+
+# Settings of JAX that users make; strict promotion has no place in float64.
+MODES = {
+    "strict": lambda: jax.numpy_dtype_promotion("strict"),
+    "float64": lambda: jax.enable_x64(True),
+}
+
+
+@pytest.mark.parametrize("method", sorted(BUILDS.values()))
+def test_every_method_is_traced_in_float64(method):
+    """Where choices are numbers, and where they are vectors."""
+    with jax.enable_x64(True):
+        for world in ("bandit", "pendulum"):
+            trace(world, method)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_world_s_references_are_traced_in_any_mode(mode):
+    with MODES[mode](), jax.numpy_rank_promotion("raise"):
+        for world in WORLDS:
+            experiment = small(world, "reptile")
+            algorithm, tasks = experiment.algorithm, experiment.tasks
+
+            def evaluate(key, algorithm=algorithm, tasks=tasks):
+                agent = algorithm.init(key).agent
+                protocol = {"num_tasks": 2, "num_episodes": 2}
+                return references(
+                    key, tasks, algorithm, agent, num_adaptation_steps=1, **protocol
+                )
+
+            for curve in jax.eval_shape(evaluate, KEY).values():
+                assert curve.shape == (2, 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_trust_region_is_traced_in_any_mode(mode):
+    with MODES[mode](), jax.numpy_rank_promotion("raise"):
+        build = Choice("point-nav", "maml").load()
+        sizes = {"num_tasks": 2, "num_episodes": 2, "hidden_sizes": (3,)}
+        algorithm = build(**sizes, horizon=12).algorithm
         state = jax.eval_shape(algorithm.init, KEY)
-        new_state, info = jax.eval_shape(algorithm.step, KEY, state)
-        assert new_state == state
-        assert {"return_before", "return_after", "skipped"} <= set(info._fields)
-
-        def trial(key, agent, algorithm=algorithm, tasks=tasks):
-            from metarl_jax import rollout
-
-            task = tasks.sample_heldout(key)
-            agent, trajectories = rollout.collect(
-                key, tasks, algorithm.policy, agent, task, num_episodes=2
-            )
-            return algorithm.adapt(key, agent, trajectories)
-
-        adapted = jax.eval_shape(trial, KEY, state.agent)
-        assert jax.tree.structure(adapted) == jax.tree.structure(state.agent)
+        assert jax.eval_shape(algorithm.step, KEY, state)[0] == state
 
 
 @pytest.mark.parametrize(
