@@ -33,6 +33,34 @@ def written_numbers(jaxpr: ClosedJaxpr | Jaxpr) -> list[Any]:
     return sum(inner, known)
 
 
+def count_named(jaxpr: ClosedJaxpr | Jaxpr, name: str) -> int | None:
+    """Counts the numbers that a traced function gives a name when it runs.
+
+    `jax.ad_checkpoint.checkpoint_name` names them; one in a loop counts as often as the
+    loop runs, of a condition's branches the one with the most counts, and what a
+    gradient computes again does not.
+
+    Returns:
+      The count; None where it stands in a loop that ends when it will.
+    """
+    total = 0
+    for equation in _open(jaxpr).eqns:
+        kind, params = equation.primitive.name, equation.params
+        if kind == "name" and params["name"] == name:
+            total += equation.invars[0].aval.size  # pyright: ignore
+        if params.get("differentiated"):
+            continue
+        counts = [count_named(called, name) for called in _called(equation)]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts) or (kind == "while" and any(known)):
+            return None
+        if kind == "cond":
+            total += max(known)
+        else:
+            total += sum(known) * (params["length"] if kind == "scan" else 1)
+    return total
+
+
 def unequal_numbers(
     first: ClosedJaxpr | Jaxpr, second: ClosedJaxpr | Jaxpr
 ) -> tuple[Any, Any] | None:

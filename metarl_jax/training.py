@@ -261,6 +261,7 @@ def train(
             lowered = lower(
                 experiment.algorithm, seed, num_seeds, seed_group_size, placement
             )
+            config["environment_steps"] = lowered.environment_steps
             # What can be wrong with the arguments has been found: files may change.
             if manager is not None:
                 checkpoints.discard_after(manager, step)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
+from jax.ad_checkpoint import checkpoint_name
 
 from metarl_jax import spaces
 from metarl_jax.promotion import standard_promotion
@@ -25,6 +26,8 @@ Info = Any
 # How adaptation is differentiated (`metarl_jax.inner_loop`).
 DifferentiationName = Literal["plain", "rematerialised", "mixed"]
 Differentiation = DifferentiationName | Callable[..., Any]
+
+ENVIRONMENT_STEP = "environment_step"
 
 
 class Agent(NamedTuple):
@@ -113,6 +116,8 @@ class TaskDistribution(NamedTuple):
         obs, state, reward, terminated, _ = self.env.step_env(key, state, given, task)
         reward = jnp.asarray(reward).astype(jnp.float32)
         reward = jnp.where(jnp.any(jnp.isnan(action)), jnp.nan, reward)
+        # By this name a traced program tells how many steps it takes.
+        reward = checkpoint_name(reward, ENVIRONMENT_STEP)
         return self.encode(obs), state, reward, jnp.asarray(terminated, bool)
 
     @property

@@ -102,6 +102,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         schema.text(config, "mesh", where)
     # What older records lack, or leave to the machine.
     optional = ("num_steps", "seed_group_size", "checkpoint_every", "max_skipped")
+    optional += ("environment_steps",)
     for key in optional:
         if config.get(key) is not None:
             schema.whole(config, key, where)

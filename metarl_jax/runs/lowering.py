@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from metarl_jax import tracing
 from metarl_jax.batching import map_seeds
 from metarl_jax.runs import (
     devices,
@@ -20,7 +21,7 @@ from metarl_jax.runs.experiment import (
 from metarl_jax.runs.experiment import (
     seed_keys,
 )
-from metarl_jax.types import MetaAlgorithm, State
+from metarl_jax.types import ENVIRONMENT_STEP, MetaAlgorithm, State
 
 
 class Lowered(NamedTuple):
@@ -29,6 +30,7 @@ class Lowered(NamedTuple):
     init: jax.stages.Lowered
     step: jax.stages.Lowered
     template: State  # shapes and dtypes
+    environment_steps: int | None  # of a seed in a step; None where it is not known
     key_init: jax.Array
     key_steps: jax.Array
 
@@ -68,9 +70,11 @@ def lower(
         lowered_init = jax.jit(init, out_shardings=by_seed).lower(keys[0])
         template = _shapes(lowered_init.out_info)
         state = jax.tree.map(lambda x: x.update(sharding=by_seed), template)
-        lowered_step = jax.jit(step, out_shardings=(by_seed, everywhere)).lower(
+        traced = jax.jit(step, out_shardings=(by_seed, everywhere)).trace(
             keys[1], np.int32(0), state
         )
+        lowered_step = traced.lower()
+    steps = tracing.count_named(traced.jaxpr, ENVIRONMENT_STEP)
     new_state, info = _shapes(lowered_step.out_info)
     if new_state != template:
         raise ValueError(
@@ -82,7 +86,8 @@ def lower(
             raise ValueError(
                 f"the info of algorithm.step must have {field}; got {info}"
             )
-    return Lowered(lowered_init, lowered_step, template, *keys)
+    per_seed = steps // num_seeds if steps else None
+    return Lowered(lowered_init, lowered_step, template, per_seed, *keys)
 
 
 def _shapes(tree: Any) -> Any:
