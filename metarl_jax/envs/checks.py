@@ -1,5 +1,6 @@
 """What an environment and its samplers must be to make a family of tasks."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,10 +54,15 @@ def check_one_task(env: Environment, sample: Callable[[Key], Task]) -> None:
         raise ValueError(
             f"{env.name} draws {', '.join(drawn)} anew at every reset of one task "
             f"({name} was {examples}), keeps it in its state, and rewards or "
-            "transitions follow it, so a trial would not have one task; an environment "
-            "whose task is in its params is required, or allow_resampling=True where "
-            "that is the purpose"
+            "transitions follow it, so a trial would not have one task; name what is "
+            f"the task, as in gymnax_family(..., drawn_at_reset={_fields(drawn)}), or "
+            "set allow_resampling=True where that is the purpose"
         )
+
+
+def _fields(drawn: dict) -> tuple[str, ...]:
+    """Returns the names of the state's fields, of the paths of its leaves."""
+    return tuple(dict.fromkeys(re.split(r"\W+", name)[1] for name in drawn))
 
 
 def check_traced(

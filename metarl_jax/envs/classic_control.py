@@ -22,10 +22,9 @@ from gymnax.environments.classic_control import (
 )
 
 from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.envs.ranges import Range, uniform
 from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_above_zero, check_fraction, check_positive
-
-Range = tuple[float, float]
+from metarl_jax.validation import check_fraction, check_positive
 
 
 def cartpole(
@@ -67,7 +66,7 @@ def cartpole(
     check_fraction(crossed_wires=crossed_wires)
     check_positive(horizon=horizon)
     env = CartPole()
-    draw = _uniform(
+    draw = uniform(
         force_mag=force_mag,
         length=length,
         masspole=masspole,
@@ -120,7 +119,7 @@ def pendulum(
     """
     check_positive(horizon=horizon)
     env = Pendulum()
-    draw = _uniform(length=length, mass=mass, gravity=gravity, max_torque=max_torque)
+    draw = uniform(length=length, mass=mass, gravity=gravity, max_torque=max_torque)
 
     def sample(key):
         drawn = draw(key)
@@ -163,7 +162,7 @@ def acrobot(
     """
     check_positive(horizon=horizon)
     env = Acrobot()
-    draw = _uniform(link_length=link_length, link_mass=link_mass, link_moi=link_moi)
+    draw = uniform(link_length=link_length, link_mass=link_mass, link_moi=link_moi)
 
     def sample(key):
         drawn = draw(key)
@@ -206,27 +205,9 @@ def mountain_car(
     """
     check_positive(horizon=horizon)
     env = MountainCar()
-    draw = _uniform(force=force, gravity=gravity)
+    draw = uniform(force=force, gravity=gravity)
 
     def sample(key):
         return dataclasses.replace(env.default_params, **draw(key))
 
     return gymnax_family(env, sample, horizon=horizon)
-
-
-def _uniform(**ranges: Range):
-    """Checks named ranges; returns `(key) -> {name: []}`, drawn independently."""
-    for name, ends in ranges.items():
-        if not isinstance(ends, tuple | list) or len(ends) != 2:
-            raise ValueError(f"{name} must be a range (low, high); got {ends!r}")
-        for end in ends:
-            check_above_zero(**{f"each end of {name}": end})
-        if ends[0] > ends[1]:
-            raise ValueError(f"{name} must be a range 0 < low <= high; got {ends}")
-    low, high = jnp.asarray(list(ranges.values())).T
-
-    def draw(key):
-        values = jax.random.uniform(key, (len(ranges),), minval=low, maxval=high)
-        return dict(zip(ranges, values, strict=True))
-
-    return draw

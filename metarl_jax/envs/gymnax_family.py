@@ -1,7 +1,7 @@
 """Any gymnax environment as a task family: five lines for one of your own."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import jax
@@ -11,6 +11,7 @@ from gymnax.wrappers.purerl import GymnaxWrapper
 
 from metarl_jax import spaces
 from metarl_jax.envs import checks
+from metarl_jax.envs.drawn_at_reset import DrawnOnce, drawing
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.tracing import depends
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
@@ -20,13 +21,14 @@ from metarl_jax.validation import check_flags, check_functions, check_positive
 @standard_promotion()
 def gymnax_family(
     env: Environment,
-    sample_params: Callable[[Key], Task],
+    sample_params: Callable[[Key], Task] | None = None,
     *,
     sample_heldout_params: Callable[[Key], Task] | None = None,
     horizon: int | None = None,
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
     encode: Callable[[Observation], Observation] | None = None,
+    drawn_at_reset: Sequence[str] = (),
     allow_resampling: bool = False,
 ) -> TaskDistribution:
     """Makes a task distribution from an environment and a sampler of its params.
@@ -44,6 +46,14 @@ def gymnax_family(
     again in every episode of a trial. That is tested: a part of the state that resets
     of one task draw differently, no step changes, and rewards, ends or other parts of
     the state follow, is refused (`metarl_jax.envs.one_task`). Random starts are not.
+    Where it is a task that is drawn there, `drawn_at_reset` names it, and it is drawn
+    with the params instead:
+    ```python
+    tasks = gymnax_family(
+        Reacher(), drawn_at_reset=("goal_xy",), encode=lambda obs: obs[:-2]
+    )
+    ```
+    (the last two numbers that `Reacher` shows are the goal).
 
     The time limit is no end: `step_env` returns whether an episode ended by itself. One
     that ends it by `max_steps_in_episode` too, as gymnax had it before 1.0, is asked a
@@ -53,7 +63,8 @@ def gymnax_family(
       env: the environment. `reset_env`, `step_env`, `is_truncated` and the two spaces
         are used, but not `reset` and `step`; a wrapper must override the former two. It
         is given actions within its action space (`metarl_jax.spaces.given`).
-      sample_params: `(key) -> params`, pure; meta-training tasks.
+      sample_params: `(key) -> params`, pure; meta-training tasks. None: the
+        environment's own default, where the task is drawn at reset.
       sample_heldout_params: the same for meta-test tasks; None: `sample_params`.
       horizon: T, steps; written into every task's `max_steps_in_episode`. None: the
         environment's own default.
@@ -62,6 +73,9 @@ def gymnax_family(
       encode: what a policy sees of an observation; None: one array of floats, by the
         observation space (`metarl_jax.spaces.encoder`). `lambda obs: obs` for a policy
         of one's own that reads a `Dict`.
+      drawn_at_reset: fields of the state that the environment draws in `reset_env` and
+        that are a part of the task: a task holds them beside the params
+        (`metarl_jax.envs.drawn_at_reset`).
       allow_resampling: whether resets may draw what only a task should hold: for
         environments that are random on purpose, as a memory test is.
 
@@ -69,8 +83,9 @@ def gymnax_family(
       The family; its tasks' leaves are arrays.
 
     Raises:
-      ValueError: if the horizon is below 1, what must be a function is none, the
-        environment's own `step` or `reset` would be passed by, its methods cannot be
+      ValueError: if the horizon is below 1, nothing says what is drawn, what must be a
+        function is none, fields drawn at reset are not of the state, the environment's
+        own `step` or `reset` would be passed by, its methods cannot be
         traced with the sampled params, they or the samplers draw random numbers without
         the key, a step changes the shape or type of the state or observation, a reward
         is not a scalar, held-out params are of other shapes than meta-training ones, an
@@ -80,6 +95,13 @@ def gymnax_family(
     """
     checks.check_methods(env)
     check_flags(allow_resampling=allow_resampling)
+    if sample_params is None:
+        if not drawn_at_reset:
+            raise ValueError(
+                f"sample_params is required for {env.name}, whose tasks differ in "
+                "nothing else; got None, and drawn_at_reset is empty"
+            )
+        sample_params = _default_of(env)
     check_functions(sample_params=sample_params)
     given = {
         "sample_heldout_params": sample_heldout_params,
@@ -91,13 +113,25 @@ def gymnax_family(
     if horizon is None:
         horizon = int(env.default_params.max_steps_in_episode)
     check_positive(horizon=horizon)
+    if drawn_at_reset:
+        once = DrawnOnce(env, drawn_at_reset)
+        sample_params = drawing(once, sample_params)
+        if sample_heldout_params is not None:
+            sample_heldout_params = drawing(once, sample_heldout_params)
+        env = cast(Environment, once)
 
     def with_horizon(sample):
         sample = _uncompiled(sample)
 
         @standard_promotion()
         def sample_task(key):
-            params = dataclasses.replace(sample(key), max_steps_in_episode=horizon)
+            params = sample(key)
+            # Of the type it has: some environments count it among their floats.
+            limit = jnp.asarray(
+                horizon,
+                jnp.result_type(getattr(params, "max_steps_in_episode", horizon)),
+            )
+            params = dataclasses.replace(params, max_steps_in_episode=limit)
             return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), params)
 
         return sample_task
@@ -128,6 +162,10 @@ class _TimeLimitApart(GymnaxWrapper):
         params = dataclasses.replace(params, max_steps_in_episode=later)
         terminated = self._env.step_env(key, state, action, params)[3]
         return obs, new, reward, terminated, info
+
+
+def _default_of(env: Environment) -> Callable[[Key], Task]:
+    return lambda key: env.default_params
 
 
 def _uncompiled(function: Callable) -> Callable:
