@@ -150,6 +150,22 @@ def test_a_reward_of_one_s_own_and_the_simulator_s_time_limit():
     np.testing.assert_allclose(data.reward[:, :2], want, rtol=1e-6)
 
 
+def test_an_end_of_one_s_own_gives_the_copy_back():
+    def ends(task, obs):
+        return obs[0] > 0
+
+    tasks, made = family(ends=ends)
+    for _ in range(2):
+        data = episodes(tasks)
+        positive = np.asarray(data.next_obs)[..., 0] > 0
+        np.testing.assert_array_equal(data.terminated, positive & data.mask)
+        alive = np.cumsum(positive, axis=1) - positive == 0
+        np.testing.assert_array_equal(data.mask, alive)
+    assert data.terminated.any()
+    assert len(made) == 4
+    assert sum(len(env.given) for env in made) == 1 + 2 * data.mask.sum()
+
+
 def test_the_task_can_be_shown():
     tasks = gymnasium_family(line.Line, line.sample, line.put, horizon=2)
     plain = gymnasium_family(

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from line import Line
 
 import metarl_jax
 from metarl_jax import catalogue
@@ -90,6 +91,7 @@ def examples(name):
         **{"num_tasks": 2, "num_episodes": 2, "num_adaptation_steps": 1},
         **{"num_rounds": 2, "num_eval_episodes": 2, "num_trials": 2, "family": "easy"},
         **{"env": NAV.env, "sample_params": NAV.sample},
+        **{"make": Line, "sample_task": NAV.sample},
         **{"size": 4, "state_size": 4, "output_size": 2, "latent_size": 2},
         **{"inner_lr": 0.1, "lr": 0.1, "initial_rate": 0.1},
         **{"decay_steps": 3, "updates_per_step": 2},

@@ -10,6 +10,7 @@ from jax import jit
 
 from metarl_jax import catalogue, choice, recipe, rollout
 from metarl_jax.choice import Choice
+from metarl_jax.envs import mujoco
 from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
 from metarl_jax.runs import own_files
@@ -37,6 +38,8 @@ def small(world, method):
 
 def why_not(world, method):
     """What the sentence must say with which a pair is refused; None if it works."""
+    if world.startswith("ant-") and not mujoco.is_installed():
+        return r'pip install "metarl-jax\[mujoco\]"'
     tasks = catalogue.load(world, "worlds").tasks()
     if method == "pearl" and not hasattr(tasks.action_space, "low"):
         return "squashed actions need a Box"

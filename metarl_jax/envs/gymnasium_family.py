@@ -25,6 +25,7 @@ def gymnasium_family(
     sample_heldout_task: Callable[[Key], Task] | None = None,
     horizon: int,
     reward: Callable[..., jax.Array] | None = None,
+    ends: Callable[[Task, Observation], jax.Array] | None = None,
     info: Sequence[str] = (),
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
@@ -57,6 +58,8 @@ def gymnasium_family(
       horizon: T, steps. A time limit of the environment's own counts too.
       reward: `(task, obs, action, next_obs, info) -> []`, jittable, instead of the
         environment's own; observations and the action are the environment's.
+      ends: `(task, obs) -> []`, jittable: whether the episode is over besides, by the
+        environment's observation after a step.
       info: the names of the numbers and arrays in a step's info that `reward` reads.
       oracles: as in `TaskDistribution`.
       optimal_action: as in `TaskDistribution`.
@@ -74,8 +77,9 @@ def gymnasium_family(
     """
     check_positive(horizon=horizon)
     check_functions(make=make, sample_task=sample_task)
-    optional = {"apply_task": apply_task, "reward": reward}
+    optional = {"apply_task": apply_task, "reward": reward, "ends": ends}
     optional |= {"sample_heldout_task": sample_heldout_task, "encode": encode}
+    optional |= {"optimal_action": optimal_action}
     check_functions(**{k: f for k, f in optional.items() if f is not None})
 
     def numbers(sample):
@@ -110,6 +114,7 @@ def gymnasium_family(
             horizon=horizon,
             name=name,
             reward=reward,
+            ends=ends,
         )
         obs, _ = checks.check_traced(env, sample, sample_heldout)
         encode = encode or encoder

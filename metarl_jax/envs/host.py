@@ -108,6 +108,8 @@ class HostEnvironment(Environment):
       name: of the environment.
       reward: `(task, obs, action, next_obs, info) -> []`, instead of the simulators'
         own, compiled with the rest; observations and actions are the simulator's.
+      ends: `(task, obs) -> []`, whether the episode is over besides, by the observation
+        after a step.
     """
 
     def __init__(
@@ -120,13 +122,15 @@ class HostEnvironment(Environment):
         horizon: int,
         name: str,
         reward: Callable[..., jax.Array] | None = None,
+        ends: Callable[[Task, Observation], jax.Array] | None = None,
     ):
         super().__init__()
         desk = _Desk(simulators, outcome, horizon, name)
         self.close = weakref.finalize(self, desk.close)
         self._outcome = outcome
         self._action_space, self._observation_space = action_space, observation_space
-        self._horizon, self._name, self._reward = horizon, name, reward
+        self._horizon, self._name = horizon, name
+        self._reward, self._ends = reward, ends
         ticket = jax.ShapeDtypeStruct((), np.dtype(np.int32))
         self._begin = _in_one_batch(desk.reset, (outcome.obs, ticket, ticket))
         self._advance = _in_one_batch(desk.step, outcome)
@@ -149,6 +153,8 @@ class HostEnvironment(Environment):
         if self._reward:
             own = self._reward(params, state.obs, action, obs, info)
             reward = jnp.where(jnp.isnan(reward), reward, own)
+        if self._ends:
+            terminated |= self._ends(params, obs)
         time = state.time + 1
         ended = state.ended | terminated | truncated | (time >= self._horizon)
         seen = obs if self._reward else ()
@@ -252,7 +258,10 @@ class _Desk:
                 jax.tree.map(lambda all, x: all.__setitem__(stepped, x), outcome, taken)
             self._time[copies[playing]] += 1
             over = outcome.terminated | outcome.truncated | (times + 1 >= self._horizon)
-            for copy in copies[~ended & over]:
+            # Those that the program has ended, too; a free copy has episode 0.
+            left = ended & (copies < len(self._episode))
+            left[left] = self._episode[copies[left]] == episodes[left]
+            for copy in copies[(~ended & over) | left]:
                 self._episode[copy] = 0
                 heapq.heappush(self._free, int(copy))
             return outcome
