@@ -140,7 +140,7 @@ class Copies:
         make: Callable[[], gymnasium.Env],
         apply_task: Callable[[Any, Task], Any] | None,
     ):
-        self._make, self._apply_task = make, apply_task
+        self.make, self._apply_task = make, apply_task
         self._envs: list[gymnasium.Env] = []
         self._info: Sequence[str] = ()
         self._outcome: Any = None
@@ -223,7 +223,7 @@ class Copies:
 
     def _copy(self, number: int) -> gymnasium.Env:
         while len(self._envs) <= number:
-            env = self._make()
+            env = self.make()
             if not isinstance(env, gymnasium.Env):
                 raise ValueError(f"make must make a gymnasium.Env; got {env!r}")
             self._envs.append(env)

@@ -93,7 +93,7 @@ class State:
 
 
 class HostEnvironment(Environment):
-    """A gymnax environment that is played on simulators on the host.
+    """A gymnax environment that is played on `simulators` on the host.
 
     `close()` closes them, as do the end of the process and that of the environment's
     last use. An episode that is begun and not played to its end keeps its copy till
@@ -125,6 +125,7 @@ class HostEnvironment(Environment):
         ends: Callable[[Task, Observation], jax.Array] | None = None,
     ):
         super().__init__()
+        self.simulators = simulators
         desk = _Desk(simulators, outcome, horizon, name)
         self.close = weakref.finalize(self, desk.close)
         self._outcome = outcome
