@@ -44,7 +44,7 @@ LAYERS = [
     {"worlds", "methods"},
     {"experiments"},
     {"choice", "training", "plotting"},
-    {"acting", "learned"},
+    {"acting", "learned", "report"},
     {"export"},
     {"reproduction", "sweeps"},
     {"cli"},
@@ -54,7 +54,7 @@ WITHIN = {
     *("worlds", "experiments", "export", "reproduction", "sweeps", "cli"),
 }
 IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}
-IMPURE |= {"learned", "export", "reproduction", "sweeps", "cli"}
+IMPURE |= {"learned", "report", "export", "reproduction", "sweeps", "cli"}
 
 
 def unit(path):

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from metarl_jax import catalogue
-from metarl_jax.cli import evaluate, export, parsing, plot, reproduce, sweep, train
+from metarl_jax.cli import (
+    evaluate,
+    export,
+    parsing,
+    plot,
+    report,
+    reproduce,
+    sweep,
+    train,
+)
 from metarl_jax.cli.main import COMMANDS
 from metarl_jax.reproduction import TABLES
 
@@ -144,9 +153,9 @@ def check_command(words):
         name, rest = parsing.split_name(rest)
         assert name in TABLES
         parsing.parse(reproduce.ReproduceOptions, rest, prog="")
-    elif command in ("evaluate", "plot", "export") and rest:
+    elif command in ("evaluate", "plot", "export", "report") and rest:
         kinds = {"evaluate": evaluate.EvaluateOptions, "plot": plot.PlotOptions}
-        kinds["export"] = export.ExportOptions
+        kinds |= {"export": export.ExportOptions, "report": report.ReportOptions}
         parsing.parse(kinds[command], rest, prog="")
 
 

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from metarl_jax.cli import evaluate, export, plot, reproduce, sweep, train
+from metarl_jax.cli import evaluate, export, plot, report, reproduce, sweep, train
 from metarl_jax.cli import list as listing
 from metarl_jax.cli.parsing import suggestion
 from metarl_jax.cli.screen import (
@@ -29,6 +29,7 @@ COMMANDS = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "plot": plot.plot,
+    "report": report.report,
     "export": export.export,
     "sweep": sweep.sweep,
     "reproduce": reproduce.reproduce,
@@ -96,6 +97,7 @@ commands:
   train NAME          meta-train, evaluate and draw the figures
   evaluate RUN        evaluate a trained run on held-out tasks
   plot RUN [RUN ...]  draw a run's figures again, or compare several runs
+  report RUN [RUN ..] write runs, compared, on one page of HTML
   export RUN          write a policy so that it acts elsewhere, without JAX
   sweep NAME          train with many combinations of options, here or on a cluster
   reproduce TABLE     compute a published table again and compare

@@ -110,6 +110,11 @@ def write_figures(
         raise ValueError(f"cannot write figures to {output}: {error}") from None
 
 
+def as_svg(figure: Figure) -> bytes:
+    """Returns a figure as SVG, to be put into a page."""
+    return _drawn([figure], "svg")
+
+
 def _drawn(figures: Sequence[Figure], image_format: str) -> bytes:
     """Returns the bytes of a file, the same whenever it is drawn."""
     drawn = io.BytesIO()

@@ -47,7 +47,7 @@ def as_csv(results: Results) -> str:
     writer.writeheader()
     for label, result in results.items():
         counts = {key: result[key] for key in _COLUMNS[-3:]}
-        for name, row in _rows(result).items():
+        for name, row in rows_of(result).items():
             said = {} if name in result["published"] else counts
             if said:
                 said = {**said, "interval": protocol.interval(result)}
@@ -68,7 +68,7 @@ def as_latex(results: Results) -> str:
     alone = len(results) == 1
     lines: list[tuple[str, Sequence[Any]]] = []
     for label, result in results.items():
-        rows = _rows(result)
+        rows = rows_of(result)
         if not alone:
             lines.append((label, rows["meta-learned"]))
             continue
@@ -107,7 +107,7 @@ def _steps(results: Results) -> range:
     return range(last + 1)
 
 
-def _rows(result: Mapping[str, Any]) -> dict[str, list[list[float | None]]]:
+def rows_of(result: Mapping[str, Any]) -> dict[str, list[list[float | None]]]:
     """Returns mean, interval, interquartile mean and its interval, step by step."""
     rows = {}
     for name, row in {"meta-learned": result, **result["references"]}.items():
