@@ -71,12 +71,15 @@ class World(NamedTuple):
         plane.
       goal_beliefs: `(tasks, algorithm, options) -> Experiment.goal_beliefs`, or None
         where that method has no belief that can be drawn.
+      shown: `(task) -> [F]`, what `show_task` shows; None for the goal, or all of the
+        task's numbers where there is none.
     """
 
     tasks: Callable[..., TaskDistribution]
     defaults: Mapping[str, Mapping[str, Any]] = {}
     goal: Callable[[Task], jax.Array] | None = None
     goal_beliefs: Callable[..., Any] | None = None
+    shown: Callable[[Task], jax.Array] | None = None
 
 
 class Method(NamedTuple):
@@ -205,7 +208,7 @@ class Recipe:
         tasks = self.world.tasks(**grouped(self.world.tasks, values))
         check_flags(show_task=values["show_task"])
         if values["show_task"]:
-            tasks = task_conditioned(tasks, self.world.goal)
+            tasks = task_conditioned(tasks, self.world.shown or self.world.goal)
         settings = POLICIES[self.policy_name]
         policy = replace(settings, **grouped(type(settings), values))
         build = self.method.build

@@ -1,0 +1,205 @@
+"""Robots of Gymnasium in the plane, told what to do, inside a compiled step."""
+
+import functools
+import importlib.resources
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from metarl_jax.envs.gymnax_family import gymnax_family
+from metarl_jax.envs.locomotion import ROBOTS, Locomotion
+from metarl_jax.envs.mujoco import mujoco_family
+from metarl_jax.envs.planar.model import Physics, Tree, read
+from metarl_jax.envs.planar.motion import move
+from metarl_jax.types import Key, TaskDistribution
+from metarl_jax.validation import check_choice, check_positive
+
+# Small steps of a control step. MuJoCo takes 5 of the half-cheetah and 4 of the others.
+NUM_SUBSTEPS = {"half-cheetah": 8, "walker": 4, "hopper": 4, "swimmer": 4}
+
+
+@struct.dataclass(kw_only=True)
+class EnvState(environment.EnvState):
+    """What time changes."""
+
+    position: jax.Array  # [Q], MuJoCo's `qpos`
+    velocity: jax.Array  # [Q], MuJoCo's `qvel`
+
+
+@struct.dataclass(kw_only=True)
+class EnvParams(environment.EnvParams):
+    """The task: a body, and what it is to do."""
+
+    physics: Physics
+    goal: jax.Array  # []
+
+
+class PlanarRobot(environment.Environment[EnvState, EnvParams]):
+    """A robot that moves in a plane.
+
+    It starts as Gymnasium's does: at rest in the pose of its file, with noise. Motors
+    take actions within [-1, 1].
+
+    Args:
+      locomotion: what it is to do.
+      tree: the robot.
+    """
+
+    def __init__(self, locomotion: Locomotion, tree: Tree):
+        super().__init__()
+        self.locomotion = locomotion
+        self.tree = tree
+        self.robot = ROBOTS[locomotion.robot]
+
+    def reset_env(self, key, params):
+        """Draws the first pose."""
+        del params
+        key_position, key_velocity = jax.random.split(key)
+        rest = jnp.asarray(self.tree.at_rest)
+        noise = self.robot.position_noise
+        position = rest + jax.random.uniform(
+            key_position, rest.shape, minval=-noise, maxval=noise
+        )
+        noise = self.robot.velocity_noise
+        if self.robot.normal_velocity:
+            velocity = noise * jax.random.normal(key_velocity, rest.shape)
+        else:
+            velocity = jax.random.uniform(
+                key_velocity, rest.shape, minval=-noise, maxval=noise
+            )
+        state = EnvState(time=0, position=position, velocity=velocity)
+        return self.locomotion.observe(position, velocity), state
+
+    def step_env(self, key, state, action, params):
+        """Takes a control step."""
+        del key
+        position, velocity = move(
+            self.tree,
+            params.physics,
+            state.position,
+            state.velocity,
+            action,
+            seconds=self.robot.seconds,
+            num_substeps=NUM_SUBSTEPS[self.locomotion.robot],
+        )
+        reward = self.locomotion.reward(
+            state.position, position, jnp.asarray(action), params.goal
+        )
+        state = EnvState(time=state.time + 1, position=position, velocity=velocity)
+        obs = self.locomotion.observe(position, velocity)
+        return obs, state, reward, self.is_terminated(state, params), {}
+
+    def is_terminated(self, state, params):
+        """Returns whether it has fallen."""
+        del params
+        return self.locomotion.fallen(state.position, state.velocity)
+
+    @property
+    def name(self) -> str:
+        """Environment name."""
+        return f"planar {self.locomotion.robot}"
+
+    @property
+    def num_actions(self) -> int:
+        """Motors."""
+        return len(self.tree.motors)
+
+    def action_space(self, params=None):
+        """What the motors take, in units of their gears."""
+        del params
+        return spaces.Box(-1.0, 1.0, (self.num_actions,))
+
+    def observation_space(self, params):
+        """Unbounded."""
+        del params
+        size = self.tree.num_links + 2
+        obs = jax.eval_shape(self.locomotion.observe, *[jnp.zeros(size)] * 2)
+        return spaces.Box(-np.inf, np.inf, obs.shape)
+
+
+@functools.cache
+def planar_robot(name: str) -> tuple[Tree, Physics]:
+    """Reads a robot from the file that Gymnasium comes with.
+
+    Args:
+      name: in `metarl_jax.envs.locomotion.ROBOTS`.
+
+    Returns:
+      The tree, and its physics in float64.
+    """
+    assets = importlib.resources.files("gymnasium") / "envs" / "mujoco" / "assets"
+    return read((assets / ROBOTS[name].xml).read_text(encoding="utf-8"))
+
+
+Engine = Literal["planar", "mujoco"]
+
+
+def robot_family(
+    locomotion: Locomotion, *, engine: Engine, horizon: int | None = None
+) -> TaskDistribution:
+    """Builds a family of a robot, moved by an engine.
+
+    Args:
+      locomotion: what it is to do.
+      engine: `"planar"`, inside the compiled step; `"mujoco"`, MuJoCo on the host.
+      horizon: T, control steps in an episode; None: the definition's.
+
+    Returns:
+      The family.
+
+    Raises:
+      ValueError: if there is no such engine, it is not installed, or the horizon is
+        below 1.
+    """
+    check_choice(("planar", "mujoco"), engine=engine)
+    if horizon is not None:
+        check_positive(horizon=horizon)
+        locomotion = locomotion._replace(horizon=horizon)
+    if engine == "mujoco":
+        return mujoco_family(locomotion)
+    return planar_family(locomotion)
+
+
+def planar_family(
+    locomotion: Locomotion,
+    *,
+    sample_physics: Callable[[Key, Physics], Physics] = lambda key, physics: physics,
+) -> TaskDistribution:
+    """Builds a family of a robot moved in a plane, inside the compiled step.
+
+    Args:
+      locomotion: what it is to do; its goal is drawn for every task.
+      sample_physics: `(key, physics) -> physics`, the body of a task, from the robot as
+        it is read; by default nothing of it varies.
+
+    Returns:
+      The family.
+
+    Raises:
+      ValueError: if the horizon is below 1.
+    """
+    tree, physics = planar_robot(locomotion.robot)
+    env = PlanarRobot(locomotion, tree)
+
+    def sample(key):
+        key_goal, key_physics = jax.random.split(key)
+        body = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), physics)
+        return EnvParams(
+            max_steps_in_episode=locomotion.horizon,
+            physics=sample_physics(key_physics, body),
+            goal=locomotion.sample_goal(key_goal),
+        )
+
+    # A reset draws the first pose and nothing else; seeing that by running would take
+    # longer than many a test.
+    return gymnax_family(
+        env,
+        sample,
+        horizon=locomotion.horizon,
+        allow_resampling=True,
+    )

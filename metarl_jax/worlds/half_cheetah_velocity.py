@@ -1,0 +1,56 @@
+"""A half-cheetah that is to run at a speed it has to find out (1703.03400)."""
+
+from metarl_jax.envs import locomotion, robots
+from metarl_jax.recipe import World
+from metarl_jax.types import TaskDistribution
+
+
+def tasks(
+    *,
+    variant: locomotion.Paper = "promp",
+    horizon: int | None = None,
+    engine: robots.Engine = "planar",
+) -> TaskDistribution:
+    """Builds half-cheetahs that are to run at a speed.
+
+    Args:
+      variant: the paper whose speeds, observation and horizon it has.
+      horizon: control steps of an episode; None for the variant's.
+      engine: what moves the robot: in the compiled step, or MuJoCo on the host.
+    """
+    return robots.robot_family(
+        locomotion.half_cheetah_velocity(variant), engine=engine, horizon=horizon
+    )
+
+
+RUNNING = {
+    "gradient": {
+        "num_tasks": 20,
+        "num_episodes": 10,
+        "num_eval_episodes": 10,
+        "discount": 0.99,
+    },
+    "memory": {
+        "num_tasks": 64,
+        "num_episodes": 2,
+        "num_minibatches": 8,
+        "num_epochs": 4,
+        "lr": 1e-3,
+        "discount": 0.99,
+        "gae_lambda": 0.95,
+        "entropy_coeff": 0.0,
+        "num_steps": 200,
+        "decay_steps": 200,
+        "num_eval_episodes": 1,
+        "num_adaptation_steps": 1,
+    },
+    "inference": {
+        "num_steps": 40,
+        "num_eval_episodes": 1,
+        "num_adaptation_steps": 2,
+    },
+}
+
+half_cheetah_velocity = World(
+    tasks, defaults=RUNNING, shown=lambda task: task.goal[None]
+)
