@@ -126,13 +126,23 @@ def draw(rows: dict[str, dict[str, Any]]) -> Figure:
     for key, row in rows.items():
         world, method = key.split("/")
         at = methods.index(method), worlds.index(world)
-        text = f"{row['before']:.3g} →\n{row['after']:.3g}"
-        axes.text(*at, text, ha="center", va="center", fontsize=8)
+        digits = 0 if max(abs(row["before"]), abs(row["after"])) >= 100 else 1
+        text = f"{row['before']:.{digits}f} →\n{row['after']:.{digits}f}"
+        dark = abs(shown[at[::-1]]) > 1.2
+        axes.text(
+            *at,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark else "black",
+        )
     axes.set_xticks(range(len(methods)), methods, rotation=35, ha="right")
     axes.set_yticks(range(len(worlds)), worlds)
     axes.grid(visible=False)
     axes.set_title(
-        "Return before → after adaptation on held-out tasks; blue: it rose",
+        "Return before → after adaptation on held-out tasks; blue: it rose, "
+        "the deeper the surer; white: not tried",
         loc="left",
     )
     return figure

@@ -222,6 +222,15 @@ def test_the_comparison_quotes_its_record():
             assert quoted[name][5] == f"{result['training_peak_memory_mib']:.0f}"
 
 
+def test_the_pairs_quote_their_record():
+    import matrix
+
+    page = (ROOT / "docs" / "results" / "matrix.md").read_text()
+    rows = record("matrix.json")["pairs"]
+    assert matrix.table(rows) in page
+    assert sum(map(matrix.learned, rows.values())) >= 20
+
+
 def cell(table, row, column):
     cells = record(f"reproductions/{table}/table.json")["cells"]
     (found,) = [c for c in cells if (c["row"], c["column"]) == (row, column)]
