@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import gymnasium
 import gymnasium.spaces as gym
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ from metarl_jax.algorithms.maml import maml
 from metarl_jax.cli import main
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.envs.grid_navigation import grid_navigation
+from metarl_jax.envs.gymnasium_family import gymnasium_family
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.export import arrays, describing, standalone
 from metarl_jax.policies.belief import belief_policy
@@ -207,6 +210,56 @@ def test_the_files_alone_act_where_there_is_no_jax(exported):
     )
     assert result.returncode == 0, result.stderr
     np.testing.assert_allclose(json.loads(result.stdout), expected, atol=1e-5)
+
+
+GYMNASIUM_WITHOUT_JAX = """
+import json, sys
+for name in ("jax", "flax", "metarl_jax", "gymnax"):
+    sys.modules[name] = None
+sys.path.insert(0, {directory!r})
+import gymnasium, policy
+"""
+
+PENDULUM = """
+def swing(env, actor, act, observe):
+    actions = []
+    for episode in range(2):
+        obs, _ = env.reset(seed=episode)
+        for t in range(15):
+            action, actor = act(actor, obs, greedy=True)
+            assert action.dtype == env.action_space.dtype and action in env.action_space
+            obs, reward, terminated, truncated, _ = env.step(action)
+            ends = dict(terminated=terminated, truncated=truncated or t == 14)
+            actor = observe(actor, reward, obs, **ends)
+            actions.append(action.tolist())
+    return actions
+"""
+
+
+def test_a_gymnasium_environment_is_run_by_the_files_alone(tmp_path):
+    def make():
+        return gymnasium.make("Pendulum-v1")
+
+    tasks = gymnasium_family(make, lambda key: jnp.zeros(()), horizon=15)
+    policy = memory_policy(tasks, GRU(4))
+    memory = policy.initial_memory()
+    params = jax.jit(policy.init)(KEY, memory, jnp.zeros(3))
+    # Beyond its bounds too, so that it matters that they are kept.
+    run = run_of(tasks, policy, Agent(perturbed(params, 2.0), memory))
+    metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
+    namespace: dict[str, Any] = {}
+    exec(PENDULUM, namespace)
+    expected = namespace["swing"](
+        make(), metarl_jax.start(run), metarl_jax.act, metarl_jax.observe
+    )
+    assert np.max(np.abs(expected)) == 2.0
+    code = GYMNASIUM_WITHOUT_JAX.format(directory=str(tmp_path)) + PENDULUM
+    code += "actor = policy.start(policy.load())\nenv = gymnasium.make('Pendulum-v1')\n"
+    code += "print(json.dumps(swing(env, actor, policy.act, policy.observe)))"
+    command = [sys.executable, "-I", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(json.loads(result.stdout), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("exported", ["GRU"], indirect=True)
@@ -490,3 +543,10 @@ def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
     assert header["forms"] == ["numpy"]
     assert main(["export", "run", "--formats", "pickle"]) == 2
     assert "formats must be some of" in capsys.readouterr().err
+    # A run may be a stranger's: nothing is written through a link in it.
+    shutil.rmtree("run/export")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "export").symlink_to(tmp_path / "elsewhere")
+    assert main(["export", "run", "--formats", "numpy"]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert not list((tmp_path / "elsewhere").iterdir())

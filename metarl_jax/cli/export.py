@@ -9,7 +9,7 @@ import tyro
 from metarl_jax import choice as choices
 from metarl_jax.cli import parsing
 from metarl_jax.cli.screen import say
-from metarl_jax.runs import files
+from metarl_jax.runs import directory, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ def export(args: list[str]) -> int:
         raise ValueError("export needs the directory of a run")
     options = parsing.parse(ExportOptions, args, prog="metarl-jax export")
     config = files.read_config(options.run)
+    if options.output is None:
+        directory.check_links(options.run)
     again = {"name": options.experiment, "method": options.method}
     choice = choices.recorded(config, options.run, again)
     factory = choice.load()
@@ -57,7 +59,7 @@ def export(args: list[str]) -> int:
     from metarl_jax.export.writing import export_policy
     from metarl_jax.learned import load_run
 
-    directory = export_policy(
+    written = export_policy(
         load_run(options.run, options.run_seed, experiment=experiment),
         options.output or options.run / "export",
         task=options.task,
@@ -67,6 +69,6 @@ def export(args: list[str]) -> int:
         formats=options.formats,
         platforms=options.platforms,
     )
-    for path in sorted(directory.iterdir()):
+    for path in sorted(written.iterdir()):
         say(f"{path}  {path.stat().st_size:,} bytes")
     return 0
