@@ -100,8 +100,7 @@ def anil(
     """
     check_functions(adapts=adapts)
     check_optimizers(inner_optimizer=inner_optimizer)
-    inner_optimizer = optax.sgd(0.1) if inner_optimizer is None else inner_optimizer
-    held = hold_others(inner_optimizer, adapts)
+    held = hold_others(inner_optimizer or optax.sgd(0.1), adapts)
     algorithm = maml(tasks, policy, inner_optimizer=held, **options)
     jax.eval_shape(algorithm.init, jax.random.key(0))  # finds out whether any adapts
     return algorithm

@@ -104,11 +104,9 @@ def exploration_objective(
     Returns:
       The surrogate, `[]`, and the adapted parameters θ'.
     """
-    adapted, log_ratio = jax.lax.scan(scored_step, agent, before)
-    gain = policy_gradient.surrogate_mean(
-        policy, outer_surrogate, adapted.params, after
-    )
-    return gain + weight * jnp.sum(log_ratio), adapted.params
+    agent, log_ratio = jax.lax.scan(scored_step, agent, before)
+    gain = policy_gradient.surrogate_mean(policy, outer_surrogate, agent.params, after)
+    return gain + weight * jnp.sum(log_ratio), agent.params
 
 
 def emaml(

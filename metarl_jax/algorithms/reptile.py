@@ -70,15 +70,13 @@ def reptile(
       discount: γ.
       gae_lambda: λ of the advantages.
       task_group_size: tasks whose gradients are computed under one `vmap`, one group
-        after the other; must divide `num_tasks`, None for all at once
-        (`metarl_jax.batching`).
+        after the other; must divide `num_tasks`; None for all at once.
 
     Returns:
       A `MetaAlgorithm`.
 
     Raises:
-      ValueError: as `metarl_jax.adaptation.Scheme` does, or if `outer_lr` is not above
-        0.
+      ValueError: as `metarl_jax.adaptation.Scheme` does, or `outer_lr` is not above 0.
     """
     counts = num_tasks, num_episodes, num_inner_steps
     scheme = Scheme(tasks, policy, *counts, discount, gae_lambda, task_group_size)
