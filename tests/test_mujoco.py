@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metarl_jax import rollout
-from metarl_jax.envs import ant, locomotion, mujoco
+from metarl_jax.envs import ant, locomotion, mujoco, robots
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent
 
@@ -63,6 +63,27 @@ def test_rewards_and_ends_are_the_definition_s(name):
     assert definition.observe(before, after[size:]).ndim == 1
 
 
+@needed
+@pytest.mark.parametrize("name", ["half-cheetah-velocity", "half-cheetah-direction"])
+def test_engines_pay_alike_for_what_was_recorded(name, monkeypatch):
+    definition = DEFINITIONS[name]._replace(horizon=5)
+    tasks = robots.robot_family(definition, engine="mujoco")
+    tasks = tasks._replace(encode=lambda obs: obs)
+    planar = robots.robot_family(definition, engine="planar")
+    task, step = tasks.sample(KEY), jax.jit(tasks.step)
+    obs, state = jax.jit(tasks.reset)(KEY, task)
+    body = planar.sample(KEY).replace(goal=task.goal)
+    for i in range(5):
+        action = jax.random.uniform(jax.random.key(i), (6,), minval=-1.5, maxval=1.5)
+        before = robots.EnvState(time=0, position=obs[:9], velocity=obs[9:])
+        obs, state, paid, _ = step(KEY, state, action, task)
+        recorded = obs[:9], obs[9:]
+        monkeypatch.setattr(robots, "move", lambda *_, to=recorded, **__: to)
+        seen, _, reward, _ = planar.step(KEY, before, action, body)
+        np.testing.assert_allclose(reward, paid, rtol=1e-5)
+        np.testing.assert_array_equal(seen, definition.observe(*recorded))
+
+
 def test_definitions_of_the_ant_by_hand():
     before, after = np.zeros(15), np.zeros(15)
     after[:3] = [0.1, -0.05, 0.5]
@@ -85,6 +106,14 @@ def test_definitions_of_the_ant_by_hand():
     assert set(np.asarray(ways)[:, 0]) == {-1, 1}
     angles = jax.vmap(ant.ant_direction("pearl").sample_goal)(jax.random.split(KEY, 99))
     np.testing.assert_allclose(jnp.linalg.norm(angles, axis=1), 1, rtol=1e-5)
+
+
+@needed
+def test_nothing_is_said_of_gymnasium_s_files(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mujoco.Positions("HalfCheetah-v5")
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch):

@@ -1,7 +1,9 @@
 """Robots moved by MuJoCo itself, on the host."""
 
+import contextlib
+import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -101,7 +103,8 @@ class Positions(gymnasium.Wrapper):
     """
 
     def __init__(self, environment: str):
-        super().__init__(gymnasium.make(environment).unwrapped)
+        with _silence():
+            super().__init__(gymnasium.make(environment).unwrapped)
         self._robot: Any = self.env
         data = self._robot.data
         self.num_positions = data.qpos.size
@@ -125,3 +128,18 @@ class Positions(gymnasium.Wrapper):
     def _seen(self):
         data = self._robot.data
         return np.concatenate([data.qpos, data.qvel])
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps MuJoCo from saying of every copy what is out of date in Gymnasium's files.
+
+    It would be printed, and written to a file in the current folder.
+    """
+    mujoco: Any = importlib.import_module("mujoco")  # an extra
+    handler = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(handler)
