@@ -26,14 +26,14 @@ from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.gymnasium_family import gymnasium_family
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.export import arrays, describing, standalone
+from metarl_jax.export import arrays, describing, networks, standalone
 from metarl_jax.policies.belief import belief_policy
 from metarl_jax.policies.cnn import CNN
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.policies.hypernetwork import hypernetwork_policy
 from metarl_jax.policies.latent import LatentPolicy
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
-from metarl_jax.policies.memory import memory_policy
+from metarl_jax.policies.memory import MemoryPolicy, memory_policy
 from metarl_jax.policies.mlp import MLPPolicy, mlp_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
 from metarl_jax.policies.transformer import Transformer
@@ -478,13 +478,30 @@ def test_a_policy_of_one_s_own_is_held_by_stablehlo(tmp_path):
         metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
 
 
-def test_networks_of_images_are_held_by_stablehlo_alone():
+@pytest.mark.parametrize("side", [4, 5])
+@pytest.mark.parametrize("kind", ["mlp", "GRU"])
+def test_images_are_convolved_as_the_policy_does(side, kind):
+    cnn = CNN(channels=(2, 3), size=4)
+    policy: Any = MLPPolicy(num_actions=2, encoder=cnn, obs_rank=3)
+    if kind == "GRU":
+        head = MLPPolicy(num_actions=2, hidden_sizes=())
+        policy = MemoryPolicy(GRU(3), head, None, cnn)
+    rng, memory = np.random.default_rng(0), policy.initial_memory()
+    obs = rng.standard_normal((side, side, 2)).astype(np.float32)
+    params = perturbed(jax.jit(policy.init)(KEY, memory, jnp.asarray(obs)), 0.3)
+    expected = jax.jit(policy.apply)(params, memory, obs)[0].logits
+    network = describing.network(policy, jax.ShapeDtypeStruct(obs.shape, obs.dtype))
+    agent = jax.device_get(arrays.named(Agent(params, memory)))
+    held = {name: x[None] for name, x in arrays.named(memory).items()}
+    found, _ = networks.forward(network, agent, held, obs[None])
+    np.testing.assert_allclose(found["logits"][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_joined_to_images_is_held_by_stablehlo_alone():
     seen = jax.ShapeDtypeStruct((4, 4, 1), jnp.float32)
-    policy = MLPPolicy(num_actions=2, encoder=CNN(), obs_rank=3)
-    with pytest.raises(ValueError, match="CNN, which stablehlo can hold"):
-        describing.network(policy, seen)
+    policy = ContextPolicy(MLPPolicy(num_actions=2, encoder=CNN(), obs_rank=3), 2)
     with pytest.raises(ValueError, match="vectors; got the shape"):
-        describing.network(ContextPolicy(policy, 2), seen)
+        describing.network(policy, seen)
 
 
 @pytest.mark.parametrize("exported", ["Gaussian"], indirect=True)

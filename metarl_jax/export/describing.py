@@ -12,6 +12,7 @@ from metarl_jax import spaces
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.export import arrays, networks, standalone
 from metarl_jax.policies.belief import BeliefPolicy
+from metarl_jax.policies.cnn import CNN
 from metarl_jax.policies.context import ContextPolicy
 from metarl_jax.policies.hypernetwork import Hypernetwork
 from metarl_jax.policies.latent import LatentPolicy
@@ -191,7 +192,6 @@ def network(
     if kind is MLPPolicy:
         return _mlp(policy, inside)
     if kind is MemoryPolicy:
-        _check_no_encoder(policy)
         head = policy.head
         generates = type(head) is Hypernetwork
         return {
@@ -201,10 +201,10 @@ def network(
             if generates
             else _mlp(head, f"{inside}.head"),
             "obs_rank": len(obs.shape),
+            "encoder": _encoder(policy.encoder, f"{inside}.encoder"),
             "time_scale": policy.time_scale,
         }
     if kind is BeliefPolicy:
-        _check_no_encoder(policy.encoder)
         longer = _longer(obs, 2 * policy.encoder.latent_size)
         return {
             "kind": "belief",
@@ -226,7 +226,6 @@ def network(
 def _mlp(policy: Any, prefix: str) -> dict[str, Any]:
     if type(policy) is not MLPPolicy:
         raise _unknown(policy)
-    _check_no_encoder(policy)
     activation = _ACTIVATIONS.get(policy.activation)
     if activation is None:
         raise ValueError(
@@ -237,6 +236,7 @@ def _mlp(policy: Any, prefix: str) -> dict[str, Any]:
         "kind": "mlp",
         "prefix": prefix,
         "obs_rank": policy.obs_rank,
+        "encoder": _encoder(policy.encoder, f"{prefix}.encoder"),
         "hidden": [f"hidden_{i}" for i in range(len(policy.hidden_sizes))],
         "activation": activation,
         "heads": ["logits"],
@@ -266,9 +266,16 @@ def _hypernetwork(
     }
 
 
-def _check_no_encoder(module: Any) -> None:
-    if module.encoder is not None:
-        raise _unknown(module.encoder)
+def _encoder(encoder: Any, prefix: str) -> dict[str, Any] | None:
+    if encoder is None:
+        return None
+    if type(encoder) is not CNN:
+        raise _unknown(encoder)
+    return {
+        "prefix": prefix,
+        "convolutions": [f"conv_{i}" for i in range(len(encoder.channels))],
+        "stride": encoder.stride,
+    }
 
 
 def _longer(obs: jax.ShapeDtypeStruct, size: int) -> jax.ShapeDtypeStruct:

@@ -33,7 +33,7 @@ def forward(
 
 
 def _mlp(network, weights, memory, obs, xp):
-    prefix, x = network["prefix"], _flat(obs, network["obs_rank"])
+    prefix, x = network["prefix"], _features(network, weights, obs, xp)
     activation = ACTIVATIONS[network["activation"]]
     for name in network["hidden"]:
         x = activation(_dense(weights, f"{prefix}.{name}", x), xp)
@@ -52,12 +52,14 @@ def _with_memory(network, weights, memory, obs, xp):
     scalars = [memory["reward"], memory["start"]]
     if network["time_scale"] is not None:
         scalars.append(memory["time"] / network["time_scale"])
-    parts = [_flat(obs, network["obs_rank"]), memory["action"]]
+    features = _features(network, weights, obs, xp)
+    parts = [features, memory["action"]]
     x = xp.concatenate([*parts, *(scalar[..., None] for scalar in scalars)], axis=-1)
     state, y = _core(network["core"], weights, memory, x, xp)
     head = network["head"]
     if head["kind"] == "hypernetwork":
-        outputs = _generated(head, weights, y, obs, xp)
+        seen = features if network["encoder"] else obs
+        outputs = _generated(head, weights, y, seen, xp)
     else:
         outputs, _ = forward(head, weights, {}, y, xp)
     return outputs, {**memory, **state}
@@ -202,8 +204,39 @@ def _rotated(x, time, xp):
     )
 
 
-def _flat(x, rank):
-    return x if rank == 1 else x.reshape((*x.shape[: x.ndim - rank], -1))
+def _features(network, weights, obs, xp):
+    """Makes a vector of an observation: by convolutions, or of its numbers in order."""
+    rank, encoder = network["obs_rank"], network["encoder"]
+    if encoder is None:
+        return obs if rank == 1 else obs.reshape((*obs.shape[: obs.ndim - rank], -1))
+    x = obs
+    for name in encoder["convolutions"]:
+        kernel = weights[f"{encoder['prefix']}.{name}.kernel"]
+        patches = _patches(x, kernel.shape[0], encoder["stride"], xp)
+        x = patches @ kernel.reshape((-1, kernel.shape[-1]))
+        x = xp.maximum(x + weights[f"{encoder['prefix']}.{name}.bias"], 0)
+    x = x.reshape((*x.shape[:-3], x.shape[-3] * x.shape[-2] * x.shape[-1]))
+    return xp.maximum(_dense(weights, f"{encoder['prefix']}.features", x), 0)
+
+
+def _patches(x, size, stride, xp):
+    """Puts what a kernel sees side by side, `[..., H', W', size² C]`, padded by zeros.
+
+    There are ⌈H / stride⌉ patches along a side, the padding as even as it can be.
+    """
+    for axis in (-3, -2):
+        length = x.shape[axis]
+        missing = max((-(-length // stride) - 1) * stride + size - length, 0)
+        zeros = 0 * (x[..., :1, :, :] if axis == -3 else x[..., :1, :])
+        before, after = [zeros] * (missing // 2), [zeros] * (missing - missing // 2)
+        x = xp.concatenate([*before, x, *after], axis=axis)
+    high, wide = ((n - size) // stride * stride + 1 for n in x.shape[-3:-1])
+    seen = [
+        x[..., i : i + high : stride, j : j + wide : stride, :]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return xp.concatenate(seen, axis=-1)
 
 
 def _dense(weights, name, x):
