@@ -23,6 +23,8 @@ class Tree(NamedTuple):
       contact_geoms: its geom, numbered from 0 in the file's order.
       at_rest: `[N + 2]` MuJoCo's positions in the pose of the file.
       names: of the links.
+      shapes: every geom as a figure needs it, as it is read: its link, both ends in the
+        link's frame and its radius.
       has_gravity: whether gravity is in the plane.
       has_fluid: whether it moves in a fluid.
     """
@@ -35,6 +37,7 @@ class Tree(NamedTuple):
     contact_geoms: tuple[int, ...]
     at_rest: tuple[float, ...]
     names: tuple[str, ...]
+    shapes: tuple[tuple[int, tuple[float, ...], float], ...]
     has_gravity: bool
     has_fluid: bool
 
@@ -126,6 +129,9 @@ def read(text: str) -> tuple[Tree, Physics]:
         contact_geoms=tuple(g for g, _ in contacts),
         at_rest=tuple(joint.reference for joint in joints),
         names=tuple(body.name for body in bodies),
+        shapes=tuple(
+            (i, _ends(geom, anchors[i], plane), geom.radius) for i, geom in geoms
+        ),
         has_gravity=bool(model.gravity @ across),
         has_fluid=bool(model.density or model.viscosity),
     )
@@ -172,6 +178,13 @@ def _slides(root: Body, up: int) -> list[Joint]:
     if slides[0].axis[0] != 1 or slides[1].axis[up] != 1:
         raise ValueError("the root must slide along the axes of the plane")
     return slides
+
+
+def _ends(geom: Geom, anchor: np.ndarray, plane) -> tuple[float, ...]:
+    """Returns both ends of a capsule in the frame of its link, x, y, x, y."""
+    along = geom.half_length * geom.axis[list(plane)]
+    middle = geom.centre[list(plane)] - anchor
+    return tuple(np.concatenate([middle - along, middle + along]).tolist())
 
 
 def _frames(bodies: list[Body], plane) -> list[np.ndarray]:
