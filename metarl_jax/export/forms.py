@@ -107,14 +107,15 @@ def policy_onnx(
       obs: the shape of one observation.
 
     Raises:
-      ValueError: if what converts is not installed.
+      ValueError: if what converts is not installed, or what it makes cannot be read,
+        as of convolutions by jax2onnx 0.13.
     """
     try:
         # It speaks of shapes that it infers itself and of parts that it does without.
         for name in ("jax2onnx", "onnx_ir"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         to_onnx = importlib.import_module("jax2onnx").to_onnx
-        importlib.import_module("onnxruntime")
+        runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ValueError(
             f'the form onnx needs {error.name}: pip install "metarl-jax[onnx]"'
@@ -146,4 +147,12 @@ def policy_onnx(
             input_names=["obs", *(f"memory.{name}" for name in memory)],
             output_names=[*outputs, *(f"next.{name}" for name in changed)],
         )
-    return model.SerializeToString()
+    written = model.SerializeToString()
+    try:
+        runtime.InferenceSession(written)
+    except Exception as error:  # of the runtime's own types
+        raise ValueError(
+            "the form onnx needs a network that jax2onnx converts into what ONNX "
+            f"Runtime reads; of this one it says: {error}"
+        ) from error
+    return written
