@@ -28,6 +28,7 @@ import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.envs.bandit import bernoulli_bandit
+from metarl_jax.envs.locomotion import half_cheetah_velocity
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.options import grouped, options_of
 from metarl_jax.policies.memory import memory_policy
@@ -92,6 +93,7 @@ def examples(name):
         **{"num_rounds": 2, "num_eval_episodes": 2, "num_trials": 2, "family": "easy"},
         **{"env": NAV.env, "sample_params": NAV.sample},
         **{"make": Line, "sample_task": NAV.sample},
+        **{"locomotion": half_cheetah_velocity(), "engine": "planar"},
         **{"size": 4, "state_size": 4, "output_size": 2, "latent_size": 2},
         **{"inner_lr": 0.1, "lr": 0.1, "initial_rate": 0.1},
         **{"decay_steps": 3, "updates_per_step": 2},
@@ -164,7 +166,7 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("correction_coeff", "exploration", "scaling", "damping"), ZERO),
     **dict.fromkeys(("reward_std", "reward_noise_std", "common", "noise_std"), ZERO),
     **dict.fromkeys(("reward_probability", "crossed_wires"), ZERO),
-    **dict.fromkeys(("min_radius", "max_radius", "coeff"), ZERO),
+    **dict.fromkeys(("min_radius", "max_radius", "coeff", "log_scale"), ZERO),
     **dict.fromkeys(
         ("alpha", "threshold", "target_entropy", "reward_mean"), (-1, *ZERO)
     ),

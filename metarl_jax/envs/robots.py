@@ -17,7 +17,7 @@ from metarl_jax.envs.mujoco import mujoco_family
 from metarl_jax.envs.planar.model import Physics, Tree, read
 from metarl_jax.envs.planar.motion import move
 from metarl_jax.types import Key, TaskDistribution
-from metarl_jax.validation import check_choice, check_positive
+from metarl_jax.validation import check_choice, check_functions, check_positive
 
 # Small steps of a control step. MuJoCo takes 5 of the half-cheetah and 4 of the others.
 NUM_SUBSTEPS = {"half-cheetah": 8, "walker": 4, "hopper": 4, "swimmer": 4}
@@ -181,8 +181,10 @@ def planar_family(
       The family.
 
     Raises:
-      ValueError: if the horizon is below 1.
+      ValueError: if `sample_physics` is no function or the horizon is below 1.
     """
+    check_functions(sample_physics=sample_physics)
+    check_positive(horizon=locomotion.horizon)
     tree, physics = planar_robot(locomotion.robot)
     env = PlanarRobot(locomotion, tree)
 

@@ -6,11 +6,13 @@ from metarl_jax.types import TaskDistribution
 from metarl_jax.worlds.half_cheetah_velocity import RUNNING
 
 
-def tasks(*, horizon: int = 200, engine: robots.Engine = "planar") -> TaskDistribution:
+def tasks(
+    *, horizon: int | None = None, engine: robots.Engine = "planar"
+) -> TaskDistribution:
     """Builds swimmers that are to swim at a speed.
 
     Args:
-      horizon: control steps of an episode.
+      horizon: control steps of an episode; None for the paper's.
       engine: what moves the robot: in the compiled step, or MuJoCo on the host.
     """
     return robots.robot_family(
