@@ -11,7 +11,7 @@ from jax import jit
 from microscopic import Info
 
 from metarl_jax import rollout, trials
-from metarl_jax.algorithms.varibad import drawn, evidence_lower_bounds, varibad
+from metarl_jax.algorithms.varibad import _drawn, evidence_lower_bounds, varibad
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.experiments.grid_varibad import grid_varibad
@@ -451,7 +451,7 @@ def test_bounds_of_some_estimate_those_of_all(data):
     params = decoder.init(KEY, mean, steps)
 
     def bounds(key, num_bounds, num_decoded):
-        some, which, scale = drawn(key, steps, num_decoded)
+        some, which, scale = _drawn(key, steps, num_decoded)
         assert which.shape == (num_decoded,)
         return evidence_lower_bounds(
             jax.random.fold_in(key, 1),

@@ -135,12 +135,12 @@ def evidence_lower_bounds(
     if num_bounds is None:
         return log_likelihood(beliefs.sample(key)), information
     key_which, key_sample = jax.random.split(key)
-    some, which, scale = drawn(key_which, beliefs, num_bounds)
+    some, which, scale = _drawn(key_which, beliefs, num_bounds)
     some = scale * log_likelihood(some.sample(key_sample))
     return jnp.zeros_like(information).at[which].set(some), information
 
 
-def drawn(key: Key, stream: Any, number: int) -> tuple[Any, jax.Array, float]:
+def _drawn(key: Key, stream: Any, number: int) -> tuple[Any, jax.Array, float]:
     """Draws some of L entries without replacement.
 
     Args:
@@ -372,7 +372,7 @@ def varibad(
             scale = 1.0
             if num_decoded is not None:
                 key, key_steps = jax.random.split(key)
-                steps, _, scale = drawn(key_steps, steps, num_decoded)
+                steps, _, scale = _drawn(key_steps, steps, num_decoded)
 
             def log_likelihood(latents):
                 total: Any = decoder.apply(params["decoder"], latents, steps)

@@ -10,6 +10,7 @@ from gymnax.environments.environment import Environment, EnvParams
 from gymnax.wrappers.purerl import GymnaxWrapper
 
 from metarl_jax.types import Key, Task
+from metarl_jax.validation import shown
 
 
 @struct.dataclass
@@ -34,8 +35,8 @@ class DrawnOnce(GymnaxWrapper):
 
     def __init__(self, env: Environment, fields: Sequence[str]):
         super().__init__(env)
+        _check_fields(env, fields)
         self.fields = tuple(fields)
-        _check_fields(env, self.fields)
 
     @property
     def default_params(self) -> DrawnParams:
@@ -48,6 +49,17 @@ class DrawnOnce(GymnaxWrapper):
         drawn = {name: getattr(state, name) for name in self.fields}
         limit = params.max_steps_in_episode
         return DrawnParams(params=params, drawn=drawn, max_steps_in_episode=limit)
+
+    def sampler(
+        self, sample_params: Callable[[Key], Task]
+    ) -> Callable[[Key], DrawnParams]:
+        """Makes a sampler of tasks of one of the environment's own params."""
+
+        def sample(key):
+            key_params, key_drawn = jax.random.split(key)
+            return self.draw(key_drawn, sample_params(key_params))
+
+        return sample
 
     def _own(self, params: DrawnParams) -> Any:
         """Returns the environment's own params, with the time limit of the task."""
@@ -82,11 +94,16 @@ class DrawnOnce(GymnaxWrapper):
         return self._env.observation_space(self._own(params))
 
 
-def _check_fields(env: Environment, fields: tuple[str, ...]) -> None:
+def _check_fields(env: Environment, fields: Sequence[str]) -> None:
     """Raises a `ValueError` unless they are of the state, and it can be shown."""
     params = env.default_params
     obs, state = jax.eval_shape(env.reset_env, jax.random.key(0), params)
     names = [field.name for field in dataclasses.fields(state) if field.name != "time"]
+    if isinstance(fields, str) or not isinstance(fields, Sequence):
+        raise ValueError(
+            "drawn_at_reset must be a tuple of names of fields of the state; got "
+            f"{shown(fields)}"
+        )
     for name in fields:
         if name not in names:
             raise ValueError(
@@ -94,25 +111,13 @@ def _check_fields(env: Environment, fields: tuple[str, ...]) -> None:
                 f"{', '.join(names)}; got {name!r}"
             )
     try:
-        shown: Any = jax.eval_shape(env.get_obs, state, params)
+        after: Any = jax.eval_shape(env.get_obs, state, params)
     except Exception as error:
         raise ValueError(
             f"drawn_at_reset needs a method get_obs(state, params) of {env.name}, by "
             f"which the changed state is shown; calling it got {error}"
         ) from error
-    if jax.tree.map(lambda x: x.shape, shown) != jax.tree.map(lambda x: x.shape, obs):
+    if jax.tree.map(lambda x: x.shape, after) != jax.tree.map(lambda x: x.shape, obs):
         raise ValueError(
-            f"get_obs of {env.name} must make what a reset shows, {obs}; got {shown}"
+            f"get_obs of {env.name} must make what a reset shows, {obs}; got {after}"
         )
-
-
-def drawing(
-    env: DrawnOnce, sample_params: Callable[[Key], Task]
-) -> Callable[[Key], DrawnParams]:
-    """Makes a sampler of tasks of one of the environment's own params."""
-
-    def sample(key):
-        key_params, key_drawn = jax.random.split(key)
-        return env.draw(key_drawn, sample_params(key_params))
-
-    return sample

@@ -11,7 +11,7 @@ from gymnax.wrappers.purerl import GymnaxWrapper
 
 from metarl_jax import spaces
 from metarl_jax.envs import checks
-from metarl_jax.envs.drawn_at_reset import DrawnOnce, drawing
+from metarl_jax.envs.drawn_at_reset import DrawnOnce
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.tracing import depends
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
@@ -95,15 +95,8 @@ def gymnax_family(
     """
     checks.check_methods(env)
     check_flags(allow_resampling=allow_resampling)
-    if sample_params is None:
-        if not drawn_at_reset:
-            raise ValueError(
-                f"sample_params is required for {env.name}, whose tasks differ in "
-                "nothing else; got None, and drawn_at_reset is empty"
-            )
-        sample_params = _default_of(env)
-    check_functions(sample_params=sample_params)
     given = {
+        "sample_params": sample_params,
         "sample_heldout_params": sample_heldout_params,
         "optimal_action": optimal_action,
         "encode": encode,
@@ -113,11 +106,18 @@ def gymnax_family(
     if horizon is None:
         horizon = int(env.default_params.max_steps_in_episode)
     check_positive(horizon=horizon)
-    if drawn_at_reset:
+    if sample_params is None:
+        if drawn_at_reset == ():
+            raise ValueError(
+                f"sample_params is required for {env.name}, whose tasks differ in "
+                "nothing else; got None, and drawn_at_reset is empty"
+            )
+        sample_params = _default_of(env)
+    if drawn_at_reset != ():
         once = DrawnOnce(env, drawn_at_reset)
-        sample_params = drawing(once, sample_params)
+        sample_params = once.sampler(sample_params)
         if sample_heldout_params is not None:
-            sample_heldout_params = drawing(once, sample_heldout_params)
+            sample_heldout_params = once.sampler(sample_heldout_params)
         env = cast(Environment, once)
 
     def with_horizon(sample):

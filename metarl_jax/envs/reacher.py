@@ -17,6 +17,7 @@ from gymnax.environments import environment, spaces
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.envs.ranges import Range, uniform
 from metarl_jax.types import TaskDistribution
+from metarl_jax.validation import check_positive
 
 TORQUE = 5.0  # c: radians per second squared
 DT = 0.05  # seconds
@@ -125,6 +126,7 @@ def reacher(
       ValueError: if a range is not positive, finite and in order, or the horizon is
         below 1.
     """
+    check_positive(horizon=horizon)
     env = Reacher()
     draw_length, draw_damping = uniform(length=length), uniform(damping=damping)
 

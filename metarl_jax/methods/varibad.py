@@ -72,7 +72,9 @@ def build(
       policy_moves_encoder: whether the policy's gradient flows into the encoder.
       entropy_coeff: weight of the policy's entropy.
     """
-    check_positive(num_belief_epochs=num_belief_epochs)
+    counts = {"num_bounds": num_bounds, "num_decoded": num_decoded}
+    counts = {name: count for name, count in counts.items() if count is not None}
+    check_positive(num_belief_epochs=num_belief_epochs, **counts)
     check_sizes(decoder_hidden_sizes=decoder_hidden_sizes)
     trial_length = trials.num_episodes * tasks.horizon
     critic = None  # a policy with memory is refused by the algorithm

@@ -22,7 +22,7 @@ def tasks(*, horizon: int = 100, num_urchins: int = 5) -> TaskDistribution:
       horizon: steps of an episode.
       num_urchins: how many to keep away from.
     """
-    check_positive(num_urchins=num_urchins)
+    check_positive(horizon=horizon, num_urchins=num_urchins)
     return gymnax_family(
         Swimmer(num_urchins),
         drawn_at_reset=("goal_xy", "urchin_xys"),
