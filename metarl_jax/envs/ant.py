@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.envs.locomotion import Locomotion, Robot
+from metarl_jax.envs.locomotion import Locomotion, Robot, never
 from metarl_jax.validation import check_choice
 
 Variant = Literal["promp", "pearl"]
@@ -54,7 +54,7 @@ def ant_goal() -> Locomotion:
     def observe(position, velocity):
         return jnp.concatenate([position, velocity])
 
-    return Locomotion("ant", sample_goal, goal_reward, observe, _never, 200)
+    return Locomotion("ant", sample_goal, goal_reward, observe, never, 200)
 
 
 def ant_direction(variant: Variant = "promp") -> Locomotion:
@@ -100,8 +100,3 @@ def ant_direction(variant: Variant = "promp") -> Locomotion:
 
 def _heading(angle):
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-
-
-def _never(position, velocity):
-    del position, velocity
-    return jnp.asarray(False)

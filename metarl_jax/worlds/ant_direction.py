@@ -2,22 +2,6 @@
 
 from metarl_jax.envs.mujoco import ant_along_a_direction
 from metarl_jax.recipe import World
+from metarl_jax.worlds.ant_goal import WALKING
 
-ant_direction = World(
-    ant_along_a_direction,
-    defaults={
-        "gradient": {"num_episodes": 10, "num_eval_episodes": 5},
-        "memory": {
-            "num_tasks": 32,
-            "num_episodes": 2,
-            "entropy_coeff": 0.0,
-            "num_eval_episodes": 1,
-            "num_adaptation_steps": 1,
-        },
-        "inference": {
-            "recent_capacity": 4000,
-            "num_eval_episodes": 1,
-            "num_adaptation_steps": 2,
-        },
-    },
-)
+ant_direction = World(ant_along_a_direction, defaults=WALKING)
