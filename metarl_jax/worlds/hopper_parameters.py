@@ -1,32 +1,8 @@
 """A hopper whose masses, inertias, friction and damping are unknown (1903.08254)."""
 
-from functools import partial
-
-from metarl_jax.envs import locomotion, robots
-from metarl_jax.envs.planar.variation import random_parameters
+from metarl_jax.envs import locomotion
 from metarl_jax.recipe import World
-from metarl_jax.types import TaskDistribution
-from metarl_jax.validation import check_not_negative
 from metarl_jax.worlds.half_cheetah_velocity import RUNNING
+from metarl_jax.worlds.walker_parameters import unknown_bodies
 
-
-def tasks(
-    *,
-    log_scale: float = 3.0,
-    horizon: int = 200,
-) -> TaskDistribution:
-    """Builds hoppers of unknown bodies that are to run.
-
-    Args:
-      log_scale: L; masses, inertias and friction are multiplied by 1.5^U(-L, L),
-        damping by 1.3^U(-L, L).
-      horizon: control steps of an episode.
-    """
-    check_not_negative(log_scale=log_scale)
-    return robots.planar_family(
-        locomotion.hopper_running()._replace(horizon=horizon),
-        sample_physics=partial(random_parameters, log_scale=log_scale),
-    )
-
-
-hopper_parameters = World(tasks, defaults=RUNNING)
+hopper_parameters = World(unknown_bodies(locomotion.hopper_running()), defaults=RUNNING)

@@ -1,5 +1,6 @@
 """A walker whose masses, inertias, friction and damping are unknown (1903.08254)."""
 
+from collections.abc import Callable
 from functools import partial
 
 from metarl_jax.envs import locomotion, robots
@@ -10,23 +11,26 @@ from metarl_jax.validation import check_not_negative
 from metarl_jax.worlds.half_cheetah_velocity import RUNNING
 
 
-def tasks(
-    *,
-    log_scale: float = 3.0,
-    horizon: int = 200,
-) -> TaskDistribution:
-    """Builds walkers of unknown bodies that are to run.
+def unknown_bodies(
+    definition: locomotion.Locomotion,
+) -> Callable[..., TaskDistribution]:
+    """Makes what builds robots of unknown bodies that do as defined."""
 
-    Args:
-      log_scale: L; masses, inertias and friction are multiplied by 1.5^U(-L, L),
-        damping by 1.3^U(-L, L).
-      horizon: control steps of an episode.
-    """
-    check_not_negative(log_scale=log_scale)
-    return robots.planar_family(
-        locomotion.walker_running()._replace(horizon=horizon),
-        sample_physics=partial(random_parameters, log_scale=log_scale),
-    )
+    def tasks(*, log_scale: float = 3.0, horizon: int = 200) -> TaskDistribution:
+        """Builds robots of unknown bodies that are to run.
+
+        Args:
+          log_scale: L; masses, inertias and friction are multiplied by 1.5^U(-L, L),
+            damping by 1.3^U(-L, L).
+          horizon: control steps of an episode.
+        """
+        check_not_negative(log_scale=log_scale)
+        return robots.planar_family(
+            definition._replace(horizon=horizon),
+            sample_physics=partial(random_parameters, log_scale=log_scale),
+        )
+
+    return tasks
 
 
-walker_parameters = World(tasks, defaults=RUNNING)
+walker_parameters = World(unknown_bodies(locomotion.walker_running()), defaults=RUNNING)
