@@ -231,6 +231,23 @@ def test_the_pairs_quote_their_record():
     assert sum(map(matrix.learned, rows.values())) >= 20
 
 
+def test_host_worlds_quote_their_record():
+    quoted, worlds = rows("../host_worlds.md"), record("worlds.json")["worlds"]
+    for label, name in {
+        "half-cheetah": "half-cheetah-velocity-mujoco",
+        "ant, `ant-goal`": "ant-goal",
+        "ant, `ant-direction`": "ant-direction",
+    }.items():
+        measured = worlds[name]
+        assert quoted[label] == [
+            f"{measured['compile_seconds']:.1f} s",
+            f"{measured['steps_per_second']:,.0f}",
+            f"{measured['simulator_steps_per_second']:,.0f}",
+            f"{measured['share_of_simulator']:.0%}",
+        ]
+    assert set(catalogue.entries("worlds")) <= set(worlds)
+
+
 def cell(table, row, column):
     cells = record(f"reproductions/{table}/table.json")["cells"]
     (found,) = [c for c in cells if (c["row"], c["column"]) == (row, column)]
