@@ -239,6 +239,53 @@ def evaluate(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    return evaluate_measures(
+        key,
+        tasks._replace(measures={}),
+        policy,
+        adapt,
+        agent,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        num_adaptation_steps=num_adaptation_steps,
+        greedy=greedy,
+        task_group_size=task_group_size,
+    )[0]
+
+
+def evaluate_measures(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    adapt: Adapt,
+    agent: Agent,
+    *,
+    num_tasks: int,
+    num_episodes: int,
+    num_adaptation_steps: int,
+    greedy: bool = False,
+    task_group_size: int | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Measures what `evaluate` does, and the family's `measures` of the same episodes.
+
+    Args:
+      key: as in `evaluate`.
+      tasks: the family; of its `measures` the mean over E episodes is reported.
+      policy: how the agent acts.
+      adapt: one adaptation step.
+      agent: where adaptation starts.
+      num_tasks: N.
+      num_episodes: E.
+      num_adaptation_steps: K.
+      greedy: whether to act by the distribution's mode.
+      task_group_size: as in `evaluate`.
+
+    Returns:
+      `[N, K + 1]` mean episode returns, and as many of each measure by name.
+
+    Raises:
+      ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
+    """
     check_protocol(
         tasks,
         policy,
@@ -249,7 +296,15 @@ def evaluate(
     )
 
     def one_task(task, key):
-        returns = adaptation_rounds(
+        def record(trajectories):
+            def told(measure):
+                of_episode = standard_promotion()(partial(measure, task))
+                return jax.vmap(of_episode)(trajectories).astype(jnp.float32)
+
+            measures = {name: told(one) for name, one in tasks.measures.items()}
+            return rollout.episode_returns(trajectories), measures
+
+        rounds = adaptation_rounds(
             key,
             tasks,
             policy,
@@ -259,8 +314,9 @@ def evaluate(
             num_episodes=num_episodes,
             num_adaptation_steps=num_adaptation_steps,
             greedy=greedy,
+            record=record,
         )
-        return jnp.mean(returns, axis=-1)
+        return jax.tree.map(lambda x: jnp.mean(x, axis=-1), rounds)
 
     key_task, key_run = task_keys(key, num_tasks)
     task_batch = jax.vmap(tasks.sample_heldout)(key_task)

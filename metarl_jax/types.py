@@ -84,6 +84,9 @@ class TaskDistribution(NamedTuple):
       encode: `(obs) -> obs`, what a policy sees of an observation of the environment's.
       revealed_reward: `(task, trajectory) -> [T]`, the reward that held-out tasks have,
         of a trajectory of a meta-training task; None where rewards are the same.
+      measures: what is told of an episode beside its return, by name, each
+        `(task, trajectory) -> []`: success, collisions, comfort. Evaluations record
+        them; nothing learns from them.
     """
 
     env: Environment
@@ -94,6 +97,7 @@ class TaskDistribution(NamedTuple):
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None
     encode: Callable[[Observation], Observation] = lambda obs: obs
     revealed_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
+    measures: Mapping[str, Callable[[Task, "Trajectory"], jax.Array]] = {}
 
     @standard_promotion()
     def reset(self, key: Key, task: Task) -> tuple[Observation, State]:

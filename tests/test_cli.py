@@ -251,10 +251,14 @@ def test_train_evaluate_plot_and_resume(tmp_path, monkeypatch, capsys):
     assert "95 % interval over seeds" in output
     not_finite = {**again, "num_not_finite": [0, 2], "num_seeds": 1}
     del not_finite["interval"]  # as older records
+    assert again["measures"] == {}
+    not_finite["measures"] = {"collisions": {"mean": [0.25, None]}}
     output = screen.evaluation_table(not_finite)
     assert "95 % bootstrap interval over tasks" in output
     (line,) = (x for x in output.splitlines() if "not finite" in x)
     assert line.split()[-2:] == ["0", "2"]
+    (line,) = (x for x in output.splitlines() if "collisions" in x)
+    assert line.split() == ["collisions", "0.25", "–"]
 
     assert cli.main(["plot", str(run), "--output", "figures"]) == 0
     figures = sorted(p.name for p in Path("figures").iterdir())

@@ -16,6 +16,7 @@ from metarl_jax.distributions import DiagGaussian
 from metarl_jax.evaluation import (
     adaptation_trajectories,
     evaluate,
+    evaluate_measures,
     heldout_tasks,
     references,
 )
@@ -143,6 +144,27 @@ def test_rounds_share_the_task_and_never_the_key(known):
     # Fewer tasks are the first ones, and the same happens on them.
     np.testing.assert_array_equal(first_tasks.goal, tasks.goal[:2])
     np.testing.assert_array_equal(first_trajectories.reward, trajectories.reward[:2])
+
+
+def test_measures_are_told_of_the_episodes_that_are_reported(known):
+    curve, (tasks, trajectories), _ = known
+    measures = {
+        "steps": lambda task, episode: jnp.sum(episode.mask),
+        "off": lambda task, episode: episode.reward[-1] - task.goal,
+    }
+    # Types and ranks are the library's own matter, here as with rewards.
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        returns, told = jax.jit(
+            lambda key: evaluate_measures(
+                *(key, family()._replace(measures=measures), Constant()),
+                *(to_mean_return, START),
+                **SIZES,
+            )
+        )(jax.random.key(0))
+    np.testing.assert_allclose(returns, curve, rtol=1e-6)
+    np.testing.assert_array_equal(told["steps"], np.full((3, 4), HORIZON))
+    last = trajectories.reward[..., -1].mean(-1)
+    np.testing.assert_allclose(told["off"], last - tasks.goal[:, None], rtol=1e-4)
 
 
 def test_memory_lives_as_long_as_the_trial():

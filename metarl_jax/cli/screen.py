@@ -86,6 +86,8 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
             rows.append((name, list(map(number, row["return_mean"]))))
         if any(not_finite := row.get("num_not_finite", [])):
             rows.append(("  tasks not finite", list(map(str, not_finite))))
+    for name, row in result.get("measures", {}).items():
+        rows.append((name, list(map(number, row["mean"]))))
     for name, values in result["published"].items():
         shown = [number(value) for value in values[: len(steps)]]
         rows.append((f"{name} (published)", shown + [""] * (len(steps) - len(shown))))

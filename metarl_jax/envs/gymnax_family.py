@@ -14,7 +14,7 @@ from metarl_jax.envs import checks
 from metarl_jax.envs.drawn_at_reset import DrawnOnce
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.tracing import depends
-from metarl_jax.types import Key, Observation, Task, TaskDistribution
+from metarl_jax.types import Key, Observation, Task, TaskDistribution, Trajectory
 from metarl_jax.validation import check_flags, check_functions, check_positive
 
 
@@ -28,6 +28,7 @@ def gymnax_family(
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
     encode: Callable[[Observation], Observation] | None = None,
+    measures: Mapping[str, Callable[[Task, Trajectory], jax.Array]] | None = None,
     drawn_at_reset: Sequence[str] = (),
     allow_resampling: bool = False,
 ) -> TaskDistribution:
@@ -73,6 +74,7 @@ def gymnax_family(
       encode: what a policy sees of an observation; None: one array of floats, by the
         observation space (`metarl_jax.spaces.encoder`). `lambda obs: obs` for a policy
         of one's own that reads a `Dict`.
+      measures: as in `TaskDistribution`.
       drawn_at_reset: fields of the state that the environment draws in `reset_env` and
         that are a part of the task: a task holds them beside the params
         (`metarl_jax.envs.drawn_at_reset`).
@@ -101,6 +103,7 @@ def gymnax_family(
         "optimal_action": optimal_action,
         "encode": encode,
         **{f"the oracle {name}": oracle for name, oracle in (oracles or {}).items()},
+        **{f"the measure {name}": one for name, one in (measures or {}).items()},
     }
     check_functions(**{name: f for name, f in given.items() if f is not None})
     if horizon is None:
@@ -148,7 +151,14 @@ def gymnax_family(
         encode = spaces.encoder(space, f"the observation of {env.name}")
         jax.eval_shape(encode, obs)
     return TaskDistribution(
-        env, sample, sample_heldout, horizon, oracles or {}, optimal_action, encode
+        env,
+        sample,
+        sample_heldout,
+        horizon,
+        oracles=oracles or {},
+        optimal_action=optimal_action,
+        encode=encode,
+        measures=measures or {},
     )
 
 

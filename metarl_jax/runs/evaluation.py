@@ -173,7 +173,9 @@ def measure(
         f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
         agents: Any = states
-        curve, references, paths = _measure(experiment, protocol, keys, agents.agent)
+        (curve, told), references, paths = _measure(
+            experiment, protocol, keys, agents.agent
+        )
         beliefs = _goal_beliefs(experiment, keys, states)
     # Traced dictionaries come back sorted; the floor comes first and oracles last.
     oracles = experiment.tasks.oracles
@@ -183,6 +185,7 @@ def measure(
         "experiment": label,
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
+        "measures": {name: _told(rows) for name, rows in told.items()},
         "interval": intervals.interval_name(num_seeds),
         "published": experiment.published,
         "adaptation_unit": experiment.adaptation_unit,
@@ -246,8 +249,8 @@ def _unless_interrupted(function, *args: Any) -> Any:
 
 def _measure(
     experiment: Experiment, protocol: Evaluation, keys: jax.Array, agents: Agent
-) -> tuple[np.ndarray, dict[str, np.ndarray], Any]:
-    """Measures the curve, the reference rows and the paths of all seeds `[S]`.
+) -> tuple[tuple[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray], Any]:
+    """Measures curves, what is told beside, reference rows and paths of all seeds.
 
     Each is a program of its own: compiling them one by one needs less memory.
     """
@@ -256,7 +259,7 @@ def _measure(
 
     def curve(inputs):
         key, agent = inputs
-        return evaluation.evaluate(
+        return evaluation.evaluate_measures(
             key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
         )
 
@@ -331,6 +334,12 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
         "return_iqm_ci": np.stack([summary.iqm_ci_low, summary.iqm_ci_high], axis=-1),
         "num_not_finite": summary.num_not_finite,
     }
+
+
+def _told(values: np.ndarray) -> dict[str, Any]:
+    """Summarises a measure `[S, N, K + 1]` as it is recorded."""
+    rows = _rows(values)
+    return {"mean": rows["return_mean"], "ci": rows["return_ci"]}
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
