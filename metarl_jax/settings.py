@@ -96,14 +96,15 @@ class Memory:
     hidden_sizes: tuple[int, ...] = ()
     show_time: bool = False
 
-    def make(self, tasks: TaskDistribution, trial_length: int) -> Policy:
-        """Makes the policy for trials of so many steps."""
+    def make(self, tasks: TaskDistribution, trial_length: int, **kwargs: Any) -> Policy:
+        """Makes the policy for trials of so many steps; arguments are the head's."""
         check_flags(show_time=self.show_time)
         return memory_policy(
             tasks,
             core_named(self.core, size=self.size, context=trial_length),
             time_scale=trial_length if self.show_time else None,
             hidden_sizes=self.hidden_sizes,
+            **kwargs,
         )
 
 
@@ -123,14 +124,15 @@ class Hypernetwork:
     hidden_sizes: tuple[int, ...] = ()
     initialisation: InitialisationName = "bias-hyperinit"
 
-    def make(self, tasks: TaskDistribution, trial_length: int) -> Policy:
-        """Makes the policy for trials of so many steps."""
+    def make(self, tasks: TaskDistribution, trial_length: int, **kwargs: Any) -> Policy:
+        """Makes the policy for trials of so many steps; arguments are the head's."""
         check_choice(tuple(INITIALISATIONS), initialisation=self.initialisation)
         return hypernetwork_policy(
             tasks,
             core_named(self.core, size=self.size, context=trial_length),
             initialisation=INITIALISATIONS[self.initialisation],
             hidden_sizes=self.hidden_sizes,
+            **kwargs,
         )
 
 
@@ -261,6 +263,7 @@ class PPO:
       decay_steps: meta-training steps until it has fallen.
       clip_range: a probability ratio has no gradient beyond 1 plus or minus this.
       value_coeff: weight of the squared value error relative to the returns' variance.
+      value_scale: how large returns are: the unit in which values are learned.
       discount: discount factor per step, across episode ends.
       gae_lambda: exponent of the advantages' average, likewise.
     """
@@ -271,6 +274,7 @@ class PPO:
     decay_steps: int = 2000
     clip_range: float = 0.2
     value_coeff: float = 0.5
+    value_scale: float = 1.0
     discount: float = 0.99
     gae_lambda: float = 0.95
 

@@ -254,3 +254,27 @@ def test_a_core_is_its_formula(name):
     np.testing.assert_allclose(
         actual, list(formula(params["params"], xs)), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("make", [memory_policy, hypernetwork_policy])
+def test_a_unit_of_values_changes_no_value_but_how_fast_it_moves(make):
+    plain, scaled = (
+        make(TASKS, GRU(6), hidden_sizes=(5,), value_scale=scale)
+        for scale in (1.0, 50.0)
+    )
+    obs, key = jnp.ones(1), jax.random.key(0)
+
+    def value_and_its_slopes(policy):
+        params = policy.init(key, policy.initial_memory(), obs)
+        return jax.value_and_grad(
+            lambda params: policy.apply(params, policy.initial_memory(), obs)[1]
+        )(params)
+
+    (value, slopes), (same, steeper) = map(value_and_its_slopes, (plain, scaled))
+    np.testing.assert_allclose(same, value, rtol=1e-5)
+    if make is memory_policy:  # a hypernetwork has no head of its own
+        for name in ("kernel", "bias"):
+            old, new = (
+                x["params"]["head"]["value"][name] for x in (slopes, steeper)
+            )
+            np.testing.assert_allclose(new, 50.0 * old, rtol=1e-5)

@@ -23,9 +23,10 @@ def build(
       entropy_coeff: first weight of the policy's entropy; it falls linearly to zero
         with the learning rate.
     """
+    length = trials.num_episodes * tasks.horizon
     return make_rl2(
         tasks,
-        policy.make(tasks, trials.num_episodes * tasks.horizon),
+        policy.make(tasks, length, value_scale=ppo.value_scale),
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
         num_exploration_episodes=num_exploration_episodes,

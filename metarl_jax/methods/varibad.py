@@ -79,7 +79,9 @@ def build(
     trial_length = trials.num_episodes * tasks.horizon
     critic = None  # a policy with memory is refused by the algorithm
     if isinstance(policy, Mlp):
-        critic = policy.make(tasks, trial_length, value_head=True)
+        critic = policy.make(
+            tasks, trial_length, value_head=True, value_scale=ppo.value_scale
+        )
     return make_varibad(
         tasks,
         policy.make(tasks, trial_length),

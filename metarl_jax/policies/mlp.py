@@ -13,6 +13,7 @@ from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
 from metarl_jax.policies.cnn import image_encoder
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import (
+    check_above_zero,
     check_at_least,
     check_finite,
     check_flags,
@@ -32,7 +33,7 @@ _MAX_SQUASHED_LOG_STD = 2.0
 # Attributes of an `MLPPolicy` that do not follow from the family.
 _CHOSEN = [
     *("hidden_sizes", "activation", "initial_log_std", "min_log_std", "value_head"),
-    "encoder",
+    *("value_scale", "encoder"),
 ]
 
 
@@ -92,6 +93,9 @@ class MLPPolicy(nn.Module):
       min_log_std: log σ is held above this.
       value_head: whether to predict V(o) from the last hidden layer; otherwise the
         value is zero.
+      value_scale: how large returns are. The value is what its head says, times this,
+        with weights that begin so much smaller: the same value, but one that a step of
+        Adam moves this much further. At 1 a return of -100 is thousands of steps away.
       obs_rank: how many trailing axes one observation has.
       encoder: a flax module `[..., H, W, C] -> [..., D]`, such as a `CNN`, for
         observations that are images; None: they are flattened.
@@ -105,6 +109,7 @@ class MLPPolicy(nn.Module):
     initial_log_std: float = 0.0
     min_log_std: float = -13.8
     value_head: bool = False
+    value_scale: float = 1.0
     obs_rank: int = 1
     encoder: Any = None
 
@@ -130,6 +135,7 @@ class MLPPolicy(nn.Module):
         if self.action_bounds is not None:
             _check_bounds(self.action_bounds, self.action_dim)
         check_flags(value_head=self.value_head)
+        check_above_zero(value_scale=self.value_scale)
         check_at_least(0, obs_rank=self.obs_rank)
         super().__post_init__()
 
@@ -168,10 +174,14 @@ class MLPPolicy(nn.Module):
                 )
                 distribution = TanhDiagGaussian(mean, log_std, *bounds)
         if self.value_head:
-            value = nn.Dense(1, kernel_init=glorot, name="value")(x)[..., 0]
+            value = nn.Dense(1, kernel_init=self._value_init, name="value")(x)[..., 0]
+            value = self.value_scale * value
         else:
             value = jnp.zeros(batch_shape)
         return distribution, value, memory
+
+    def _value_init(self, *args):
+        return nn.initializers.xavier_uniform()(*args) / self.value_scale
 
     def initial_memory(self):
         """Returns `()`: this policy remembers nothing."""

@@ -1,0 +1,300 @@
+"""Which methods learn robots, and how fast: return by environment steps and seconds.
+
+    python benchmarks/robot_learning.py [--pairs WORLD/METHOD …]
+
+Every pair trains with its defaults, its seeds in one program, in a process of its own,
+and is evaluated on held-out tasks by the one protocol; intervals are over seeds. Beside
+them stand an agent that draws its actions uniformly and `task-shown`, which is told the
+task. A world `NAME@mujoco` is moved by MuJoCo on the host. Seconds are those of the CPU
+that a seed took, without compiling. Pairs already recorded are not run again. Writes
+JSON, draws `docs/robot_learning.png` and prints a markdown table.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from measuring import hardware, write
+
+import metarl_jax
+from metarl_jax import evaluation
+from metarl_jax.intervals import t_half_width
+from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.runs.devices import Placement
+from metarl_jax.runs.lowering import lower
+from metarl_jax.types import Agent, TaskDistribution
+
+OUTPUT = Path(__file__).parent / "results" / "robot_learning.json"
+FIGURE = Path(__file__).parent.parent / "docs" / "robot_learning.png"
+TOLD = "task-shown"
+METHODS = {
+    TOLD: "told the task",
+    "rl2": "RL²",
+    "maml": "MAML",
+    "promp": "ProMP",
+    "varibad": "VariBAD",
+    "pearl": "PEARL",
+}
+ARMS = [TOLD, "rl2", "maml", "promp"]
+CHEETAHS = [*ARMS, "varibad", "pearl"]
+WORLDS = {
+    "reacher": ARMS,
+    "swimmer": ARMS,
+    "half-cheetah-direction": CHEETAHS,
+    "half-cheetah-velocity": CHEETAHS,
+    "half-cheetah-direction@mujoco": ["rl2", "pearl"],
+    "half-cheetah-velocity@mujoco": ["rl2", "pearl"],
+}
+NUM_POINTS = 40
+
+
+class Uniform(NamedTuple):
+    """Actions uniform in [-1, 1], as a policy and its distribution in one."""
+
+    shape: tuple[int, ...]
+
+    def init(self, key, memory, obs):
+        """Has no parameters."""
+        del key, memory, obs
+        return ()
+
+    def initial_memory(self):
+        """Remembers nothing."""
+        return ()
+
+    def apply(self, params, memory, obs):
+        """Returns itself, a value of 0 and the memory."""
+        del params
+        return self, jnp.zeros(obs.shape[:-1]), memory
+
+    def sample(self, key):
+        """Draws an action."""
+        return jax.random.uniform(key, self.shape, minval=-1.0, maxval=1.0)
+
+    def log_prob(self, action):
+        """The density is constant."""
+        return jnp.zeros(action.shape[: action.ndim - len(self.shape)])
+
+
+def build(pair: str) -> metarl_jax.Experiment:
+    """Builds the experiment of a pair."""
+    world, method = pair.split("/")
+    name, _, engine = world.partition("@")
+    options = {"engine": engine} if engine else {}
+    return metarl_jax.make_experiment(name, method=method, **options)
+
+
+def random_return(tasks: TaskDistribution) -> dict[str, float]:
+    """Measures an agent that draws its actions uniformly, one episode a task."""
+    measure = partial(
+        evaluation.evaluate,
+        tasks=tasks,
+        policy=Uniform(tasks.action_space.shape),
+        adapt=lambda key, agent, trajectories: agent,
+        agent=Agent(()),
+        num_tasks=400,
+        num_episodes=1,
+        num_adaptation_steps=0,
+    )
+    returns = np.asarray(jax.jit(measure)(jax.random.key(0)), float).ravel()
+    error = returns.std(ddof=1) / np.sqrt(returns.size)
+    half = t_half_width(error, returns.size - 1)
+    return {"mean": float(returns.mean()), "half_width": float(half)}
+
+
+def measure(pair: str, num_seeds: int) -> dict[str, Any]:
+    """Trains one pair and evaluates it."""
+    experiment = build(pair)
+    times: list[float] = []
+    trained = metarl_jax.train(
+        experiment,
+        num_seeds=num_seeds,
+        callback=lambda step, info: times.append(time.process_time()),
+        quiet=True,
+    )
+    names = ("return_before", "return_after")
+    rows = [
+        row.get("seeds", {name: [row[name]] for name in names} | row)
+        for row in trained.metrics
+    ]
+    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
+    curve = {
+        name: [
+            np.mean([np.atleast_1d(rows[i][name]) for i in chunk], axis=0)
+            .round(3)
+            .tolist()
+            for chunk in chunks
+        ]
+        for name in names
+    }
+    result = metarl_jax.evaluate(trained)
+    steps = lower(
+        experiment.algorithm, 0, 1, None, Placement()
+    ).environment_steps  # of one seed
+    steps = steps or 0
+    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
+    return {
+        "options": dict(experiment.origin.options),
+        "num_seeds": num_seeds,
+        "num_steps": len(rows),
+        "environment_steps": steps * len(rows),
+        "cpu_seconds": per_step * len(rows),
+        "curve": {
+            "environment_steps": [int(steps * (chunk[-1] + 1)) for chunk in chunks],
+            "cpu_seconds": [round(per_step * (chunk[-1] + 1), 2) for chunk in chunks],
+            **curve,
+        },
+        **{
+            name: result[name]
+            for name in (
+                "adaptation_unit",
+                "return_mean",
+                "return_ci",
+                "return_mean_by_seed",
+                "interval",
+                "num_tasks",
+                "num_episodes",
+            )
+        },
+        "random": random_return(experiment.tasks),
+        "hardware": hardware(),
+    }
+
+
+def by_world(pairs: dict[str, dict]) -> dict[str, dict[str, dict]]:
+    """Sorts the records by world and method, in the order of this file."""
+    return {
+        world: rows
+        for world, methods in WORLDS.items()
+        if (
+            rows := {
+                m: pairs[f"{world}/{m}"] for m in methods if f"{world}/{m}" in pairs
+            }
+        )
+    }
+
+
+def draw(pairs: dict[str, dict]) -> Figure:
+    """Draws return against environment steps and seconds, a row for each world."""
+    worlds = by_world(pairs)
+    figure = Figure(figsize=(10, 3.3 * len(worlds)), layout="constrained")
+    grid = figure.subplots(len(worlds), 2, sharey="row", squeeze=False)
+    for row, (world, methods) in zip(grid, worlds.items(), strict=True):
+        for axes, x in zip(row, ("environment_steps", "cpu_seconds"), strict=True):
+            floor = next(iter(methods.values()))["random"]["mean"]
+            axes.axhline(floor, color="grey", lw=1, ls=":", label="random actions")
+            for method, record in methods.items():
+                seeds = np.array(record["curve"]["return_after"])  # [n, S]
+                told = method == TOLD
+                colour = "black" if told else PALETTE[list(METHODS).index(method) - 1]
+                at = np.array(record["curve"][x], float)
+                at = at / 1e6 if x == "environment_steps" else at
+                mean = seeds.mean(axis=1)
+                axes.plot(
+                    at,
+                    mean,
+                    color=colour,
+                    lw=1.6,
+                    ls="--" if told else "-",
+                    label=METHODS[method],
+                )
+                if (num := seeds.shape[1]) > 1:
+                    error = seeds.std(axis=1, ddof=1) / np.sqrt(num)
+                    half = t_half_width(error, num - 1)
+                    axes.fill_between(
+                        at, mean - half, mean + half, color=colour, alpha=0.13, lw=0
+                    )
+                    # Few seeds' intervals are wide: the seeds themselves, too.
+                    axes.plot(at, seeds, color=colour, lw=0.4, alpha=0.6)
+            low = min(np.min(r["curve"]["return_after"]) for r in methods.values())
+            high = max(np.max(r["curve"]["return_after"]) for r in methods.values())
+            low, high = min(low, floor), max(high, floor)
+            pad = 0.08 * (high - low)
+            axes.set_ylim(low - pad, high + pad)
+            axes.set_xlim(left=0)
+        row[0].set_title(world.replace("@mujoco", ", MuJoCo on the host"), loc="left")
+        row[0].set_ylabel("return after adaptation")
+        row[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    grid[-1][0].set_xlabel("environment steps a seed, millions")
+    grid[-1][1].set_xlabel("CPU seconds a seed")
+    figure.suptitle(
+        "Mean over seeds, each seed (thin) and the mean's 95 % t-interval; tasks drawn "
+        "anew in every step",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
+    return figure
+
+
+def table(pairs: dict[str, dict]) -> str:
+    """Lays out the pairs as a markdown table."""
+    lines = [
+        "| world | agent | first round | last round (95 % interval) | seeds | "
+        "million steps | CPU s a seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for world, methods in by_world(pairs).items():
+        floor = next(iter(methods.values()))["random"]
+        label = world.replace("@mujoco", ", MuJoCo")
+        span = (
+            f"{floor['mean'] - floor['half_width']:.1f} to "
+            f"{floor['mean'] + floor['half_width']:.1f}"
+        )
+        lines.append(
+            f"| {label} | random actions | {floor['mean']:.1f} ({span}) | | | | |"
+        )
+        for method, row in methods.items():
+            low, high = row["return_ci"][-1]
+            lines.append(
+                f"| | {METHODS[method]} | {row['return_mean'][0]:.1f} | "
+                f"{row['return_mean'][-1]:.1f} ({low:.1f} to {high:.1f}) | "
+                f"{row['num_seeds']} | {row['environment_steps'] / 1e6:.2f} | "
+                f"{row['cpu_seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains robots by every method.")
+    parser.add_argument("--pairs", nargs="*", metavar="WORLD/METHOD")
+    parser.add_argument("--num-seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(measure(args.only, args.num_seeds)))
+        return
+    every = [f"{world}/{method}" for world in WORLDS for method in WORLDS[world]]
+    pairs = json.loads(args.output.read_text())["pairs"] if args.output.exists() else {}
+    for pair in every if args.pairs is None else args.pairs:
+        if pair in pairs:
+            continue
+        command = [sys.executable, __file__, "--only", pair]
+        command += ["--num-seeds", str(args.num_seeds)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode:
+            print(f"{pair}: {ended.stderr.splitlines()[-1]}", flush=True)
+            continue
+        pairs[pair] = json.loads(ended.stdout.splitlines()[-1])
+        write(args.output, {"pairs": pairs})
+        print("\n".join(table({pair: pairs[pair]}).splitlines()[2:]), flush=True)
+    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
+    with rc_context(STYLE):
+        FigureCanvasAgg(draw(pairs)).print_png(beside)
+    print(table(pairs))
+
+
+if __name__ == "__main__":
+    main()
