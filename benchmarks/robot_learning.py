@@ -123,20 +123,18 @@ def measure(pair: str, num_seeds: int) -> dict[str, Any]:
         callback=lambda step, info: times.append(time.process_time()),
         quiet=True,
     )
-    names = ("return_before", "return_after")
-    rows = [
-        row.get("seeds", {name: [row[name]] for name in names} | row)
-        for row in trained.metrics
-    ]
+    rows = trained.metrics
+
+    def by_seed(row, name):
+        return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
+
     chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
     curve = {
         name: [
-            np.mean([np.atleast_1d(rows[i][name]) for i in chunk], axis=0)
-            .round(3)
-            .tolist()
+            np.mean([by_seed(rows[i], name) for i in chunk], axis=0).round(3).tolist()
             for chunk in chunks
         ]
-        for name in names
+        for name in ("return_before", "return_after")
     }
     result = metarl_jax.evaluate(trained)
     steps = lower(

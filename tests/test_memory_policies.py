@@ -274,7 +274,5 @@ def test_a_unit_of_values_changes_no_value_but_how_fast_it_moves(make):
     np.testing.assert_allclose(same, value, rtol=1e-5)
     if make is memory_policy:  # a hypernetwork has no head of its own
         for name in ("kernel", "bias"):
-            old, new = (
-                x["params"]["head"]["value"][name] for x in (slopes, steeper)
-            )
+            old, new = (x["params"]["head"]["value"][name] for x in (slopes, steeper))
             np.testing.assert_allclose(new, 50.0 * old, rtol=1e-5)

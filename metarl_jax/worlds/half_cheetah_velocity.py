@@ -24,6 +24,7 @@ def tasks(
 
 
 RUNNING = {
+    "task-shown": {"num_steps": 150},
     "gradient": {
         "num_tasks": 20,
         "num_episodes": 10,
@@ -36,11 +37,12 @@ RUNNING = {
         "num_minibatches": 8,
         "num_epochs": 4,
         "lr": 1e-3,
+        "value_scale": 50.0,
         "discount": 0.99,
         "gae_lambda": 0.95,
         "entropy_coeff": 0.0,
-        "num_steps": 200,
-        "decay_steps": 200,
+        "num_steps": 300,
+        "decay_steps": 900,
         "num_eval_episodes": 1,
         "num_adaptation_steps": 1,
     },

@@ -31,4 +31,9 @@ def tasks(*, horizon: int = 100, num_urchins: int = 5) -> TaskDistribution:
     )
 
 
-swimmer = World(tasks, defaults=reacher.defaults)
+MEMORY = {
+    **reacher.defaults["memory"],
+    **{"value_scale": 20.0, "num_steps": 150, "decay_steps": 150},
+}
+
+swimmer = World(tasks, defaults={**reacher.defaults, "memory": MEMORY})
