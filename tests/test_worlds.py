@@ -3,6 +3,7 @@
 import inspect
 import json
 import sys
+from functools import cache
 
 import jax
 import pytest
@@ -11,6 +12,7 @@ from jax import jit
 from metarl_jax import catalogue, choice, recipe, rollout
 from metarl_jax.choice import Choice
 from metarl_jax.envs import mujoco
+from metarl_jax.envs.host import HostEnvironment as Host
 from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
 from metarl_jax.runs import own_files
@@ -29,9 +31,17 @@ SMALL = {
 }
 
 
+@cache
+def built_once(world, x64):
+    """A world that makes a family once, whichever methods ask for it."""
+    found = catalogue.load(world, "worlds")
+    return found._replace(tasks=cache(found.tasks))
+
+
 def small(world, method):
     """What is built of a pair, with those of the options that make it small."""
-    build = Choice(world, method).load()
+    found = built_once(world, jax.config.jax_enable_x64)
+    build = recipe.Recipe(found, catalogue.load(method, "methods"))
     known = inspect.signature(build).parameters
     return build(**{name: value for name, value in SMALL.items() if name in known})
 
@@ -40,7 +50,7 @@ def why_not(world, method):
     """What the sentence must say with which a pair is refused; None if it works."""
     if world.startswith("ant-") and not mujoco.is_installed():
         return r'pip install "metarl-jax\[mujoco\]"'
-    tasks = catalogue.load(world, "worlds").tasks()
+    tasks = built_once(world, jax.config.jax_enable_x64).tasks()
     if method == "pearl" and not hasattr(tasks.action_space, "low"):
         return "squashed actions need a Box"
     if method == "dpt" and tasks.optimal_action is None:
@@ -76,11 +86,30 @@ def trace(world, method):
 BUILDS = {catalogue.load(name, "methods").build: name for name in reversed(METHODS)}
 
 
+@cache
+def kinds():
+    """The first world of each kind: what a method sees of it, and where it is stepped.
+
+    Every world is traced by one method, below.
+    """
+    found = {}
+    for world in WORLDS:
+        if why_not(world, "reptile"):
+            found[world] = world
+            continue
+        tasks = built_once(world, x64=False).tasks()
+        seen = [*jax.tree.leaves(tasks.observation), tasks.action_space]
+        kind = [(type(x), len(x.shape), x.dtype) for x in seen]
+        told = tasks.optimal_action is None, tasks.revealed_reward is None
+        found.setdefault(str((kind, told, isinstance(tasks.env, Host))), world)
+    return list(found.values())
+
+
 @pytest.mark.parametrize("method", sorted(BUILDS.values()))
-def test_every_method_is_traced_in_every_world(method):
+def test_every_method_is_traced_in_every_kind_of_world(method):
     """Where JAX promotes neither types nor ranks: then it is traced where it does."""
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        for world in WORLDS:
+        for world in kinds():
             trace(world, method)
 
 
@@ -100,9 +129,10 @@ def test_every_method_is_traced_in_float64(method):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_world_s_references_are_traced_in_any_mode(mode):
+def test_every_world_and_its_references_are_traced_in_any_mode(mode):
     with MODES[mode](), jax.numpy_rank_promotion("raise"):
         for world in WORLDS:
+            trace(world, "reptile")
             if why_not(world, "reptile"):
                 continue
             experiment = small(world, "reptile")
