@@ -16,6 +16,7 @@ import numpy as np
 
 from metarl_jax.envs import locomotion, robots
 from metarl_jax.envs.mujoco import Positions, is_installed
+from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.envs.planar.motion import move
 from metarl_jax.plotting.robots import strip
 
@@ -29,7 +30,7 @@ def rates(name: str, num_copies: int) -> tuple[float, float, jax.Array]:
       Seconds of compiling, control steps a second of the CPU, and the first copy's
       positions.
     """
-    tree, physics = robots.planar_robot(name)
+    tree, physics = planar_robot(name)
     robot = locomotion.ROBOTS[name]
     bodies = jax.tree.map(
         lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), (num_copies, *x.shape)),
@@ -74,7 +75,7 @@ def rates(name: str, num_copies: int) -> tuple[float, float, jax.Array]:
 
 def mujoco_rate(name: str) -> float:
     """Measures MuJoCo: control steps a second of the CPU."""
-    planar = robots.planar_robot(name)[1]
+    planar = planar_robot(name)[1]
     env = Positions(locomotion.ROBOTS[name].environment)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (1000, len(planar.gear)))
@@ -99,7 +100,7 @@ def main() -> None:
         theirs = f"{mujoco_rate(name):,.0f}" if is_installed() else "–"
         print(f"| {name} | {compiling:.1f} | {rate:,.0f} | {theirs} |", flush=True)
         every = np.asarray(positions)[9::20]
-        drawn[name] = (*robots.planar_robot(name), every)
+        drawn[name] = (*planar_robot(name), every)
     if options.figure:
         strip(drawn, options.figure)
 

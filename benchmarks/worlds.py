@@ -41,7 +41,7 @@ def worlds() -> dict[str, Callable[[], TaskDistribution]]:
     found = {
         name: catalogue.load(name, "worlds").tasks
         for name in catalogue.entries("worlds")
-        if is_installed() or not name.startswith("ant-")
+        if is_installed() or not name.startswith(("ant-", "humanoid-"))
     }
     if is_installed():
         cheetah = locomotion.half_cheetah_velocity()

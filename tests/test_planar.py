@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl_jax.envs.locomotion import ROBOTS
-from metarl_jax.envs.planar import variation
+from metarl_jax.envs.planar import in_mujoco, variation
 from metarl_jax.envs.planar.inertia import capsule_inertia, capsule_mass
 from metarl_jax.envs.planar.mjcf import Geom
 from metarl_jax.envs.planar.model import read
@@ -58,22 +58,7 @@ def of_another_body(rng, tree, physics, model):
         density=physics.density * by(),
         viscosity=physics.viscosity * by(),
     )
-    plane = [0, 2] if tree.has_gravity else [0, 1]
-    hinges = model.jnt_pos[2:][:, plane]
-    parents = [max(parent, 0) for parent in tree.parents]
-    base = np.where(np.arange(links)[:, None] == 0, 0, hinges[parents])
-    model.body_pos[1:, plane] = new.anchor - hinges + base
-    model.body_ipos[1:, plane] = new.centre + hinges
-    # Where these frames were the same, MuJoCo goes on taking one for the other.
-    model.body_sameframe[:] = 0
-    model.body_mass[1:] = new.mass
-    model.body_inertia[1:] *= (new.inertia / physics.inertia)[:, :1]
-    model.dof_armature[:] = new.armature
-    model.dof_damping[:] = new.damping
-    model.jnt_stiffness[:] = new.stiffness
-    model.actuator_gear[:, 0] = new.gear
-    model.opt.gravity[plane[1]] = -new.gravity
-    model.opt.density, model.opt.viscosity = new.density, new.viscosity
+    in_mujoco.put(model, tree, new)
     return new
 
 

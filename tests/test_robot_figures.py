@@ -5,7 +5,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metarl_jax.envs.robots import planar_robot
+from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.plotting.robots import animate, draw_pose, link_frames, strip
 
 

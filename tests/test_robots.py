@@ -9,7 +9,8 @@ import pytest
 from metarl_jax import catalogue
 from metarl_jax.envs import locomotion
 from metarl_jax.envs.checks import check_one_task
-from metarl_jax.envs.robots import planar_family, planar_robot
+from metarl_jax.envs.planar.files import planar_robot
+from metarl_jax.envs.robots import planar_family
 from metarl_jax.recipe import Recipe
 
 KEY = jax.random.key(0)

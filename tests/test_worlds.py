@@ -48,7 +48,7 @@ def small(world, method):
 
 def why_not(world, method):
     """What the sentence must say with which a pair is refused; None if it works."""
-    if world.startswith("ant-") and not mujoco.is_installed():
+    if world.startswith(("ant-", "humanoid-")) and not mujoco.is_installed():
         return r'pip install "metarl-jax\[mujoco\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()
     if method == "pearl" and not hasattr(tasks.action_space, "low"):

@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.envs.locomotion import Locomotion, Robot, never
+from metarl_jax.envs.locomotion import Locomotion, Robot, never, speed_reward
 from metarl_jax.validation import check_choice
 
 Variant = Literal["promp", "pearl"]
@@ -35,6 +35,16 @@ def heading_reward(
     return jnp.dot(velocity, goal) - 0.5 * jnp.sum(jnp.square(action)) + 1.0
 
 
+def velocity_reward(
+    before: jax.Array, after: jax.Array, action: jax.Array, goal: jax.Array
+) -> jax.Array:
+    """Computes -|v - g| - 0.005 Σ a² + 1.05, for running at a speed g `[]`."""
+    paid = speed_reward(
+        before, after, action, goal, seconds=ANT.seconds, control_cost=0.005
+    )
+    return paid + 1.05
+
+
 def ant_goal() -> Locomotion:
     """Defines going to a place in the disc of radius 3: -‖p - g‖₁ - 0.1 Σ a².
 
@@ -51,22 +61,37 @@ def ant_goal() -> Locomotion:
         radius = 3.0 * jnp.sqrt(jax.random.uniform(key_radius))
         return radius * _heading(jax.random.uniform(key_angle, maxval=2 * jnp.pi))
 
-    def observe(position, velocity):
-        return jnp.concatenate([position, velocity])
+    return Locomotion("ant", sample_goal, goal_reward, _all, never, 200)
 
-    return Locomotion("ant", sample_goal, goal_reward, observe, never, 200)
+
+def ant_velocity() -> Locomotion:
+    """Defines running at a speed along x: -|v - g| - 0.005 Σ a² + 1.05.
+
+    g ~ U(0, 3), T = 200, over where the torso is not between 0.2 and 1 metres high, as
+    in MAML (1703.03400), whose v is the torso's at the end of a control step; here it
+    is the step's mean. The ant sees where it is, `[29]`.
+
+    Returns:
+      The definition.
+    """
+
+    def sample_goal(key):
+        return jax.random.uniform(key, maxval=3.0)
+
+    fallen = _outside(0.2, 1.0)
+    return Locomotion("ant", sample_goal, velocity_reward, _all, fallen, 200)
 
 
 def ant_direction(variant: Variant = "promp") -> Locomotion:
     """Defines going along a direction d: ⟨v, d⟩ - 0.5 Σ a² + 1.
 
-    The episode is over where the torso is not between 0.2 and 1 metres high. The ant
-    does not see where it is, `[27]`.
+    The episode is over where the torso is too low or above 1 metre. The ant does not
+    see where it is, `[27]`.
 
-    | variant | d | T |
-    |---|---|---|
-    | `"promp"` (1810.06784) | ±(1, 0) | 200 |
-    | `"pearl"` (1903.08254) | (cos φ, sin φ), φ ~ U(0, 2π) | 200 |
+    | variant | d | lowest | T |
+    |---|---|---|---|
+    | `"promp"` (1810.06784) | ±(1, 0) | 0 m | 200 |
+    | `"pearl"` (1903.08254) | (cos φ, sin φ), φ ~ U(0, 2π) | 0.2 m | 200 |
 
     PEARL draws two angles once, for training and evaluation alike; here they are drawn
     anew for every task.
@@ -91,11 +116,20 @@ def ant_direction(variant: Variant = "promp") -> Locomotion:
     def observe(position, velocity):
         return jnp.concatenate([position[2:], velocity])
 
+    fallen = _outside(0.0 if variant == "promp" else 0.2, 1.0)
+    return Locomotion("ant", sample_goal, heading_reward, observe, fallen, 200)
+
+
+def _all(position, velocity):
+    return jnp.concatenate([position, velocity])
+
+
+def _outside(lowest, highest):
     def fallen(position, velocity):
         del velocity
-        return ~((position[2] >= 0.2) & (position[2] <= 1.0))
+        return ~((position[2] >= lowest) & (position[2] <= highest))
 
-    return Locomotion("ant", sample_goal, heading_reward, observe, fallen, 200)
+    return fallen
 
 
 def _heading(angle):

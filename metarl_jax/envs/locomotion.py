@@ -30,6 +30,7 @@ class Robot(NamedTuple):
       velocity_noise: the standard deviation of the noise on the first velocities if
         `normal_velocity`, else half its width.
       normal_velocity: whether the first velocities are normal, not uniform.
+      sees_mass_centre: whether positions end with where the centre of mass is `[2]`.
     """
 
     xml: str
@@ -38,6 +39,7 @@ class Robot(NamedTuple):
     position_noise: float
     velocity_noise: float
     normal_velocity: bool = False
+    sees_mass_centre: bool = False
 
 
 ROBOTS = {
@@ -48,14 +50,41 @@ ROBOTS = {
 }
 
 
+def first_pose(
+    key: Key, robot: Robot, at_rest: jax.Array, num_velocities: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the first pose and motion: at rest, but for the robot's noise.
+
+    Args:
+      key: consumed.
+      robot: whose noise it is.
+      at_rest: `[Q]` positions at rest.
+      num_velocities: V.
+
+    Returns:
+      Position `[Q]` and velocity `[V]`.
+    """
+    key_position, key_velocity = jax.random.split(key)
+    noise = robot.position_noise
+    position = at_rest + jax.random.uniform(
+        key_position, at_rest.shape, minval=-noise, maxval=noise
+    )
+    noise, shape = robot.velocity_noise, (num_velocities,)
+    if robot.normal_velocity:
+        velocity = noise * jax.random.normal(key_velocity, shape)
+    else:
+        velocity = jax.random.uniform(key_velocity, shape, minval=-noise, maxval=noise)
+    return position, velocity
+
+
 class Locomotion(NamedTuple):
     """What a robot is asked to do.
 
     Attributes:
-      robot: a name in `ROBOTS`.
-      sample_goal: `(key) -> []`, a task's goal.
-      reward: `(before [Q], after [Q], action [A], goal []) -> []`, of the positions
-        before and after a control step by an action within [-1, 1].
+      robot: its name, in `ROBOTS`, `"ant"` or `"humanoid"`.
+      sample_goal: `(key) -> goal`, an array.
+      reward: `(before [Q], after [Q], action [A], goal) -> []`, of the positions
+        before and after a control step by an action within the motors' bounds.
       observe: `(position [Q], velocity [Q]) -> [O]`.
       fallen: `(position, velocity) -> []`, whether the episode is over.
       horizon: T, control steps in an episode.

@@ -1,7 +1,5 @@
 """Robots of Gymnasium in the plane, told what to do, inside a compiled step."""
 
-import functools
-import importlib.resources
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,10 +9,12 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs import mjx
 from metarl_jax.envs.gymnax_family import gymnax_family
-from metarl_jax.envs.locomotion import ROBOTS, Locomotion
+from metarl_jax.envs.locomotion import ROBOTS, Locomotion, first_pose
 from metarl_jax.envs.mujoco import mujoco_family
-from metarl_jax.envs.planar.model import Physics, Tree, read
+from metarl_jax.envs.planar.files import planar_robot
+from metarl_jax.envs.planar.model import Physics, Tree
 from metarl_jax.envs.planar.motion import move
 from metarl_jax.types import Key, TaskDistribution
 from metarl_jax.validation import check_choice, check_functions, check_positive
@@ -59,19 +59,8 @@ class PlanarRobot(environment.Environment[EnvState, EnvParams]):
     def reset_env(self, key, params):
         """Draws the first pose."""
         del params
-        key_position, key_velocity = jax.random.split(key)
         rest = jnp.asarray(self.tree.at_rest)
-        noise = self.robot.position_noise
-        position = rest + jax.random.uniform(
-            key_position, rest.shape, minval=-noise, maxval=noise
-        )
-        noise = self.robot.velocity_noise
-        if self.robot.normal_velocity:
-            velocity = noise * jax.random.normal(key_velocity, rest.shape)
-        else:
-            velocity = jax.random.uniform(
-                key_velocity, rest.shape, minval=-noise, maxval=noise
-            )
+        position, velocity = first_pose(key, self.robot, rest, rest.size)
         state = EnvState(time=0, position=position, velocity=velocity)
         return self.locomotion.observe(position, velocity), state
 
@@ -122,60 +111,68 @@ class PlanarRobot(environment.Environment[EnvState, EnvParams]):
         return spaces.Box(-np.inf, np.inf, obs.shape)
 
 
-@functools.cache
-def planar_robot(name: str) -> tuple[Tree, Physics]:
-    """Reads a robot from the file that Gymnasium comes with.
-
-    Args:
-      name: in `metarl_jax.envs.locomotion.ROBOTS`.
-
-    Returns:
-      The tree, and its physics in float64.
-    """
-    assets = importlib.resources.files("gymnasium") / "envs" / "mujoco" / "assets"
-    return read((assets / ROBOTS[name].xml).read_text(encoding="utf-8"))
-
-
-Engine = Literal["planar", "mujoco"]
+Engine = Literal["planar", "mujoco", "mjx"]
+SpatialEngine = Literal["mujoco", "mjx"]
+BodyEngine = Literal["planar", "mujoco"]
 
 
 def robot_family(
-    locomotion: Locomotion, *, engine: Engine, horizon: int | None = None
+    locomotion: Locomotion,
+    *,
+    engine: Engine | None = None,
+    horizon: int | None = None,
+    sample_physics: Callable[[Key, Physics], Physics] | None = None,
 ) -> TaskDistribution:
     """Builds a family of a robot, moved by an engine.
 
     Args:
       locomotion: what it is to do.
-      engine: `"planar"`, inside the compiled step; `"mujoco"`, MuJoCo on the host.
+      engine: `"planar"`, a robot in a plane inside the compiled step; `"mujoco"`,
+        MuJoCo on the host; `"mjx"`, MuJoCo's own inside the compiled step; None: of
+        what moves in a plane `"planar"`, of others `"mjx"` where JAX has an
+        accelerator and it is installed, else `"mujoco"`.
       horizon: T, control steps in an episode; None: the definition's.
+      sample_physics: `(key, physics) -> physics`, the body of a task; None: as it is.
 
     Returns:
       The family.
 
     Raises:
-      ValueError: if there is no such engine, it is not installed, or the horizon is
-        below 1.
+      ValueError: if there is no such engine, it is not installed or does not move such
+        a robot, or the horizon is below 1.
     """
-    check_choice(("planar", "mujoco"), engine=engine)
+    is_planar = locomotion.robot in ROBOTS
+    if engine is None:
+        accelerated = jax.default_backend() != "cpu" and mjx.is_installed()
+        spatial: Engine = "mjx" if accelerated else "mujoco"
+        engine = "planar" if is_planar else spatial
+    engines = ("planar", "mujoco", "mjx") if is_planar else ("mujoco", "mjx")
+    check_choice(engines, engine=engine)
     if horizon is not None:
         check_positive(horizon=horizon)
         locomotion = locomotion._replace(horizon=horizon)
+    if engine == "mjx":
+        if sample_physics is not None:
+            raise ValueError(
+                "engine must be planar or mujoco where bodies differ; got mjx"
+            )
+        return mjx.mjx_family(locomotion)
     if engine == "mujoco":
-        return mujoco_family(locomotion)
-    return planar_family(locomotion)
+        return mujoco_family(locomotion, sample_physics=sample_physics)
+    return planar_family(locomotion, sample_physics=sample_physics)
 
 
 def planar_family(
     locomotion: Locomotion,
     *,
-    sample_physics: Callable[[Key, Physics], Physics] = lambda key, physics: physics,
+    sample_physics: Callable[[Key, Physics], Physics] | None = None,
 ) -> TaskDistribution:
     """Builds a family of a robot moved in a plane, inside the compiled step.
 
     Args:
       locomotion: what it is to do; its goal is drawn for every task.
       sample_physics: `(key, physics) -> physics`, the body of a task, from the robot as
-        it is read; by default nothing of it varies.
+        it is read; None: nothing of it varies.
 
     Returns:
       The family.
@@ -183,7 +180,8 @@ def planar_family(
     Raises:
       ValueError: if `sample_physics` is no function or the horizon is below 1.
     """
-    check_functions(sample_physics=sample_physics)
+    if sample_physics is not None:
+        check_functions(sample_physics=sample_physics)
     check_positive(horizon=locomotion.horizon)
     tree, physics = planar_robot(locomotion.robot)
     env = PlanarRobot(locomotion, tree)
@@ -193,7 +191,7 @@ def planar_family(
         body = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), physics)
         return EnvParams(
             max_steps_in_episode=locomotion.horizon,
-            physics=sample_physics(key_physics, body),
+            physics=sample_physics(key_physics, body) if sample_physics else body,
             goal=locomotion.sample_goal(key_goal),
         )
 

@@ -16,7 +16,7 @@ def tasks(
     Args:
       variant: the paper whose speeds, observation and horizon it has.
       horizon: control steps of an episode; None for the variant's.
-      engine: what moves the robot: in the compiled step, or MuJoCo on the host.
+      engine: what moves the robot: in the compiled step, MuJoCo on the host, or MJX.
     """
     return robots.robot_family(
         locomotion.half_cheetah_velocity(variant), engine=engine, horizon=horizon

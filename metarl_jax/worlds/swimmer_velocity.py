@@ -13,7 +13,7 @@ def tasks(
 
     Args:
       horizon: control steps of an episode; None for the paper's.
-      engine: what moves the robot: in the compiled step, or MuJoCo on the host.
+      engine: what moves the robot: in the compiled step, MuJoCo on the host, or MJX.
     """
     return robots.robot_family(
         locomotion.swimmer_velocity(), engine=engine, horizon=horizon

@@ -16,17 +16,25 @@ def unknown_bodies(
 ) -> Callable[..., TaskDistribution]:
     """Makes what builds robots of unknown bodies that do as defined."""
 
-    def tasks(*, log_scale: float = 3.0, horizon: int = 200) -> TaskDistribution:
+    def tasks(
+        *,
+        log_scale: float = 3.0,
+        horizon: int | None = None,
+        engine: robots.BodyEngine = "planar",
+    ) -> TaskDistribution:
         """Builds robots of unknown bodies that are to run.
 
         Args:
           log_scale: L; masses, inertias and friction are multiplied by 1.5^U(-L, L),
             damping by 1.3^U(-L, L).
-          horizon: control steps of an episode.
+          horizon: control steps of an episode; None for the papers'.
+          engine: what moves the robot: in the compiled step, or MuJoCo on the host.
         """
         check_not_negative(log_scale=log_scale)
-        return robots.planar_family(
-            definition._replace(horizon=horizon),
+        return robots.robot_family(
+            definition,
+            engine=engine,
+            horizon=horizon,
             sample_physics=partial(random_parameters, log_scale=log_scale),
         )
 
