@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from metarl_jax.acting import (
         trajectories_from_episodes as trajectories_from_episodes,
     )
+    from metarl_jax.envs.gymnasium_family import gymnasium_family as gymnasium_family
+    from metarl_jax.envs.gymnax_family import gymnax_family as gymnax_family
     from metarl_jax.export.writing import export_policy as export_policy
     from metarl_jax.export.writing import load_exported as load_exported
     from metarl_jax.learned import adaptation_curve as adaptation_curve
@@ -33,6 +35,8 @@ _HOMES = {
     "Evaluation": "training",
     "Experiment": "training",
     "export_policy": "export.writing",
+    "gymnasium_family": "envs.gymnasium_family",
+    "gymnax_family": "envs.gymnax_family",
     "load_exported": "export.writing",
     "load_run": "learned",
     "make_experiment": "learned",

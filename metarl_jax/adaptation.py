@@ -110,10 +110,10 @@ class Scheme:
     def first_agent(self, key: Key, optimizer: optax.GradientTransformation) -> Agent:
         """Draws where adaptation starts: θ, and the inner optimiser's state for it."""
         check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = self.tasks.reset(key_reset, self.tasks.sample(key_task))
-        params = self.policy.init(key_params, self.policy.initial_memory(), obs)
-        return Agent(params, self.policy.initial_memory(), optimizer.init(params))
+        *_, key_params = jax.random.split(key, 3)
+        obs, memory = self.tasks.blank(), self.policy.initial_memory()
+        params = self.policy.init(key_params, memory, obs)
+        return Agent(params, memory, optimizer.init(params))
 
     def prepare(self, trajectories: Trajectory) -> Batch:
         """Makes a batch of one task's trajectories `[E, T]`, with their advantages."""

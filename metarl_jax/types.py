@@ -131,6 +131,10 @@ class TaskDistribution(NamedTuple):
             lambda key: self.reset(key, self.sample(key))[0], jax.random.key(0)
         )
 
+    def blank(self) -> Observation:
+        """Returns zeros of what a policy sees, to draw parameters by: none is begun."""
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.observation)
+
     @property
     def action_space(self) -> Any:
         """The environment's action space, with the bounds that one task has."""

@@ -167,9 +167,8 @@ def dpt(
 
     def init(key):
         check_key(key)
-        key_task, key_reset, key_policy = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        memory = policy.initial_memory()
+        *_, key_policy = jax.random.split(key, 3)
+        obs, memory = tasks.blank(), policy.initial_memory()
         params = policy.init(key_policy, memory, obs)
         return DPTState(Agent(params, memory), optimizer.init(params))
 

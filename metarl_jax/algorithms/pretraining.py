@@ -120,10 +120,10 @@ def pretraining(
 
     def init(key):
         check_key(key)
-        key_task, key_reset, key_params = jax.random.split(key, 3)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        params = policy.init(key_params, policy.initial_memory(), obs)
-        agent = Agent(params, policy.initial_memory(), inner_optimizer.init(params))
+        *_, key_params = jax.random.split(key, 3)
+        obs, memory = tasks.blank(), policy.initial_memory()
+        params = policy.init(key_params, memory, obs)
+        agent = Agent(params, memory, inner_optimizer.init(params))
         return PretrainingState(agent, outer_optimizer.init(params))
 
     prepare = partial(policy_gradient.prepare, discount=discount, gae_lambda=gae_lambda)

@@ -190,9 +190,8 @@ def rl2(
 
     def init(key):
         check_key(key)
-        key_task, key_reset, key_policy, key_critic = jax.random.split(key, 4)
-        obs, _ = tasks.reset(key_reset, tasks.sample(key_task))
-        memory = policy.initial_memory()
+        *_, key_policy, key_critic = jax.random.split(key, 4)
+        obs, memory = tasks.blank(), policy.initial_memory()
         params = {"policy": policy.init(key_policy, memory, obs), "critic": ()}
         if critic is not None:
             params["critic"] = critic.init(key_critic, critic.initial_memory(), obs)

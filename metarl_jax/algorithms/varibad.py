@@ -294,10 +294,8 @@ def varibad(
 
     def init(key):
         check_key(key)
-        key_task, key_reset, *keys = jax.random.split(key, 5)
-        key_policy, key_critic, key_decoder = keys
-        task = tasks.sample(key_task)
-        obs, _ = tasks.reset(key_reset, task)
+        *_, key_policy, key_critic, key_decoder = jax.random.split(key, 5)
+        obs = tasks.blank()
         params = {**policy.init(key_policy, memory, obs), "critic": ()}
         agent = Agent({name: params[name] for name in ("encoder", "policy")}, memory)
         if critic is not None:
@@ -305,7 +303,7 @@ def varibad(
             seen = join(joined, jnp.zeros(2))
             params["critic"] = critic.init(key_critic, (), seen)
         shapes = jax.eval_shape(
-            lambda: rollout.episode(key, tasks, policy, agent, task)[1]
+            lambda: rollout.episode(key, tasks, policy, agent, tasks.sample(key))[1]
         )
         example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         latents = jnp.zeros((1, latent_size))
