@@ -155,9 +155,9 @@ def test_bodies_that_mujoco_is_not_given_are_refused(monkeypatch):
         return lengthened(tree, physics, 1.5 * jnp.ones(tree.num_links))
 
     walker, goal = locomotion.walker_running(), ant.ant_goal()
-    with pytest.raises(ValueError, match="as it is where MuJoCo .* got another point"):
+    with pytest.raises(ValueError, match="as it is where MuJoCo moves"):
         mujoco._bodies(walker.robot, longer)
-    with pytest.raises(ValueError, match="a robot in a plane.*; got ant"):
+    with pytest.raises(ValueError, match="must be of a robot in a plane"):
         mujoco._bodies(goal.robot, longer)
     with pytest.raises(ValueError, match="planar or mujoco where bodies differ"):
         robots.robot_family(walker, engine="mjx", sample_physics=longer)

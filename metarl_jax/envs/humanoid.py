@@ -1,7 +1,8 @@
 """What humanoids are asked to do.
 
-Positions are MuJoCo's `qpos [24]` of Gymnasium's Humanoid-v5, of which q₂ is the height,
-and then where the centre of mass is, x and y: `[26]`. Velocities are `qvel [23]`.
+Positions are MuJoCo's `qpos [24]` of Gymnasium's Humanoid-v5, of which q₂ is the
+height, and then where the centre of mass is, x and y: `[26]`. Velocities are
+`qvel [23]`.
 """
 
 import jax
