@@ -239,6 +239,7 @@ def evaluate(
     Raises:
       ValueError: if a count is below 1, or `num_adaptation_steps` below 0.
     """
+    check_tasks(tasks)
     return evaluate_measures(
         key,
         tasks._replace(measures={}),

@@ -56,6 +56,8 @@ NOT_FACTORIES = {
     *("es_maml.antithetic_gradient", "evaluation.adaptation_rounds"),
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
+    *("maze.edges", "maze.reached", "maze.spanning_tree", "minatar.board_image"),
+    *("xland.met", "xland.read_benchmark"),
     *("hypernetwork.kaiming", "hypernetwork.normc", "intervals.interquartile_mean"),
     *("intervals.interval_name", "intervals.t_half_width", "latent.prior"),
     *("memory.check_core", "one_task.drawn_and_kept", "settings.core_named"),
@@ -94,6 +96,7 @@ def examples(name):
         **{"env": NAV.env, "sample_params": NAV.sample},
         **{"make": Line, "sample_task": NAV.sample},
         **{"locomotion": half_cheetah_velocity(), "engine": "planar"},
+        "num_rule_sets": 2,
         **{"size": 4, "state_size": 4, "output_size": 2, "latent_size": 2},
         **{"inner_lr": 0.1, "lr": 0.1, "initial_rate": 0.1},
         **{"decay_steps": 3, "updates_per_step": 2},
@@ -166,6 +169,8 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("correction_coeff", "exploration", "scaling", "damping"), ZERO),
     **dict.fromkeys(("reward_std", "reward_noise_std", "common", "noise_std"), ZERO),
     **dict.fromkeys(("reward_probability", "crossed_wires"), ZERO),
+    **dict.fromkeys(("opened", "most_sticky"), ZERO),
+    **dict.fromkeys(("num_rules", "num_distractors"), (0,)),
     **dict.fromkeys(("min_radius", "max_radius", "coeff", "log_scale"), ZERO),
     **dict.fromkeys(
         ("alpha", "threshold", "target_entropy", "reward_mean"), (-1, *ZERO)

@@ -1,0 +1,295 @@
+"""Which agents learn to drive, to find their way and to play: return and safety.
+
+    python benchmarks/world_learning.py [--arms WORLD/AGENT …]
+
+Every agent trains with its world's defaults, its seeds in one program, in a process of
+its own, and meets held-out tasks by the one protocol; intervals are over seeds. An
+agent `memoryless` is trained by the very updates of RL² on as many steps, and carries
+nothing from one to the next; `told` is a policy without memory that is told the task.
+Drivers meet tasks from beyond the ranges of their training as well. Seconds are those
+of the CPU that a seed took, without compiling. Arms already recorded are not run again.
+Writes JSON, draws `docs/worlds/learning.png` and prints a markdown table.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from measuring import hardware, write
+
+import metarl_jax
+from metarl_jax import evaluation
+from metarl_jax.algorithms.rl2 import rl2
+from metarl_jax.intervals import t_half_width
+from metarl_jax.methods.rl2 import build as build_rl2
+from metarl_jax.options import grouped
+from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.policies.mlp import mlp_policy
+from metarl_jax.policies.random import PersistentRandomPolicy
+from metarl_jax.runs.devices import Placement
+from metarl_jax.runs.lowering import lower
+from metarl_jax.settings import PPO, decaying
+from metarl_jax.types import Agent, TaskDistribution
+
+OUTPUT = Path(__file__).parent / "results" / "world_learning.json"
+FIGURE = Path(__file__).parent.parent / "docs" / "worlds" / "learning.png"
+NUM_POINTS = 40
+AGENTS = {
+    "rl2": "RL²",
+    "memoryless": "no memory",
+    "varibad": "VariBAD",
+    "maml": "MAML",
+    "told": "told the task",
+}
+# By the world: its agents, and options that differ from the world's defaults.
+ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "driving": ({}, ["rl2", "maml", "told"]),
+    "maze": ({}, ["rl2", "memoryless", "varibad"]),
+    "minatar": ({}, ["rl2", "memoryless"]),
+    "xland": ({}, ["rl2", "memoryless"]),
+}
+
+
+class Forgetful(NamedTuple):
+    """A policy without memory where one with a memory is asked for."""
+
+    base: Any
+
+    def init(self, key, memory, obs):
+        """Draws the policy's parameters."""
+        del memory
+        return self.base.init(key, (), obs)
+
+    def initial_memory(self):
+        """A number that nothing reads or changes."""
+        return jnp.zeros(())
+
+    def apply(self, params, memory, obs):
+        """Acts by what is seen alone."""
+        distribution, value, _ = self.base.apply(params, (), obs)
+        return distribution, value, memory
+
+
+def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
+    """Builds what an arm trains; the options are those of the world."""
+    if agent == "told":
+        options |= {"show_task": True}
+    method = "rl2" if agent in ("memoryless", "told") else agent
+    experiment = metarl_jax.make_experiment(world, method=method, **options)
+    if method == agent:
+        return experiment
+    # RL² again, of a policy that forgets.
+    values = dict(experiment.origin.options)
+    tasks = experiment.tasks
+    ppo = PPO(**{name: values[name] for name in PPO.__dataclass_fields__})
+    known = grouped(build_rl2, values, skip=("tasks", "policy"))
+    coefficient = decaying(ppo.decay_steps, entropy_coeff=known["entropy_coeff"])
+    algorithm = rl2(
+        tasks,
+        Forgetful(mlp_policy(tasks, hidden_sizes=(64, 64), value_head=True)),
+        num_tasks=values["num_tasks"],
+        num_episodes=values["num_episodes"],
+        entropy_coeff=coefficient,
+        **ppo.arguments(),
+    )
+    return experiment._replace(algorithm=algorithm)
+
+
+def uniform(tasks: TaskDistribution) -> dict[str, Any]:
+    """Measures an agent that draws its actions uniformly, one episode a task."""
+    policy: Any = PersistentRandomPolicy(tasks.action_space, persistence=0.0)
+    key = jax.random.key(0)
+    returns, told = jax.jit(
+        lambda key: evaluation.evaluate_measures(
+            key,
+            tasks,
+            policy,
+            lambda key, agent, trajectories: agent,
+            Agent((), policy.initial_memory()),
+            num_tasks=400,
+            num_episodes=1,
+            num_adaptation_steps=0,
+        )
+    )(key)
+
+    def row(values):
+        values = np.asarray(values, float).ravel()
+        half = t_half_width(values.std(ddof=1) / np.sqrt(values.size), values.size - 1)
+        return {"mean": float(values.mean()), "half_width": float(half)}
+
+    measures = {name: row(values) for name, values in told.items()}
+    return {**row(returns), "measures": measures}
+
+
+def told_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is recorded of an evaluation."""
+    names = ("adaptation_unit", "return_mean", "return_ci", "return_mean_by_seed")
+    names += ("interval", "num_tasks", "num_episodes", "measures", "references")
+    kept = {name: result[name] for name in names}
+    kept["references"] = {
+        name: row["return_mean"] for name, row in kept["references"].items()
+    }
+    return kept
+
+
+def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
+    """Trains an arm and evaluates it."""
+    options = ARMS[world][0]
+    experiment = build(world, agent, **options)
+    times: list[float] = []
+    trained = metarl_jax.train(
+        experiment,
+        num_seeds=num_seeds,
+        callback=lambda step, info: times.append(time.process_time()),
+        quiet=True,
+    )
+    rows = trained.metrics
+    steps = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
+    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
+    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
+
+    def curve(name):
+        def by_seed(row):
+            return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
+
+        means = [np.mean([by_seed(rows[i]) for i in chunk], axis=0) for chunk in chunks]
+        return np.round(means, 3).tolist()
+
+    record = {
+        "options": dict(experiment.origin.options),
+        "num_seeds": num_seeds,
+        "num_steps": len(rows),
+        "environment_steps": steps * len(rows),
+        "cpu_seconds": per_step * len(rows),
+        "curve": {
+            "environment_steps": [int(steps * (chunk[-1] + 1)) for chunk in chunks],
+            **{name: curve(name) for name in ("return_before", "return_after")},
+        },
+        **told_of(metarl_jax.evaluate(trained)),
+        "random": uniform(build(world, "rl2", **options).tasks),
+        "hardware": hardware(),
+    }
+    if world == "driving":
+        beyond = build(world, agent, heldout="outside", **options).tasks
+        there = trained._replace(experiment=trained.experiment._replace(tasks=beyond))
+        record["outside"] = told_of(metarl_jax.evaluate(there))
+        record["random_outside"] = uniform(
+            build(world, "rl2", heldout="outside", **options).tasks
+        )
+    return record
+
+
+def draw(arms: dict[str, dict]) -> Figure:
+    """Draws a world a row: return while learning, and by round on held-out tasks."""
+    worlds = [w for w in ARMS if any(key.startswith(f"{w}/") for key in arms)]
+    figure = Figure(figsize=(10, 3.1 * len(worlds)), layout="constrained")
+    grid = figure.subplots(len(worlds), 2, squeeze=False, width_ratios=(3, 2))
+    for (left, right), world in zip(grid, worlds, strict=True):
+        found = {a: arms[f"{world}/{a}"] for a in AGENTS if f"{world}/{a}" in arms}
+        floor = next(iter(found.values()))["random"]["mean"]
+        for axes in (left, right):
+            axes.axhline(floor, color=GREY, lw=1, ls=":", label="random actions")
+        for agent, record in found.items():
+            look: dict[str, Any] = {"color": PALETTE[list(AGENTS).index(agent)]}
+            seeds = np.array(record["curve"]["return_after"])
+            at = np.array(record["curve"]["environment_steps"]) / 1e6
+            left.plot(at, seeds.mean(axis=1), lw=1.8, label=AGENTS[agent], **look)
+            left.plot(at, seeds, lw=0.5, alpha=0.6, **look)
+            mean = np.array(record["return_mean"])
+            low, high = np.transpose(record["return_ci"])
+            rounds = np.arange(1, len(mean) + 1)
+            error = np.stack([mean - low, high - mean])
+            right.errorbar(rounds, mean, error, marker="o", ms=4, capsize=3, **look)
+            right.set_xticks(range(1, len(mean) + 1))
+        left.set_title(world, loc="left")
+        left.set_ylabel("return of the last round")
+        left.legend(fontsize=8)
+        right.set_title("held-out tasks", loc="left", fontsize=10)
+    grid[-1][0].set_xlabel("environment steps a seed, millions (thin: each seed)")
+    grid[-1][1].set_xlabel("round of a trial (95 % interval over seeds)")
+    return figure
+
+
+def table(arms: dict[str, dict]) -> str:
+    """Lays out the arms as a markdown table."""
+    lines = [
+        "| world | agent | first round | last round (95 % interval) | seeds | "
+        "million steps | CPU s a seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def row(world, agent, record, found):
+        low, high = found["return_ci"][-1]
+        return (
+            f"| {world} | {agent} | {found['return_mean'][0]:.2f} | "
+            f"{found['return_mean'][-1]:.2f} ({low:.2f} to {high:.2f}) | "
+            f"{record['num_seeds']} | {record['environment_steps'] / 1e6:.2f} | "
+            f"{record['cpu_seconds']:.0f} |"
+        )
+
+    for world in ARMS:
+        found = {a: arms[f"{world}/{a}"] for a in AGENTS if f"{world}/{a}" in arms}
+        for number, (agent, record) in enumerate(found.items()):
+            if number == 0:
+                floors = {"": "random"}
+                floors |= {", outside": "random_outside"} if "outside" in record else {}
+                for label, key in floors.items():
+                    mean, half = record[key]["mean"], record[key]["half_width"]
+                    lines.append(
+                        f"| {world}{label} | random actions | {mean:.2f} "
+                        f"({mean - half:.2f} to {mean + half:.2f}) | | | | |"
+                    )
+            lines.append(row(world, AGENTS[agent], record, record))
+            if "outside" in record:
+                outside = row(
+                    f"{world}, outside", AGENTS[agent], record, record["outside"]
+                )
+                lines.append(outside)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains agents in further worlds.")
+    parser.add_argument("--arms", nargs="*", metavar="WORLD/AGENT")
+    parser.add_argument("--num-seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        world, _, agent = args.only.partition("/")
+        print(json.dumps(measure(world, agent, args.num_seeds)))
+        return
+    every = [
+        f"{world}/{agent}" for world, (_, names) in ARMS.items() for agent in names
+    ]
+    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
+    for arm in every if args.arms is None else args.arms:
+        if arm in arms:
+            continue
+        command = [sys.executable, __file__, "--only", arm]
+        command += ["--num-seeds", str(args.num_seeds)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode:
+            print(f"{arm}: {ended.stderr.splitlines()[-1]}", flush=True)
+            continue
+        arms[arm] = json.loads(ended.stdout.splitlines()[-1])
+        write(args.output, {"arms": arms})
+        print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
+    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
+    with rc_context(STYLE):
+        FigureCanvasAgg(draw(arms)).print_png(beside)
+    print(table(arms))
+
+
+if __name__ == "__main__":
+    main()

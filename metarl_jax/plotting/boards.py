@@ -1,0 +1,80 @@
+"""Mazes and boards of games as figures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from metarl_jax.envs.maze import edges
+from metarl_jax.plotting.style import GREY, PALETTE
+
+
+def draw_maze(axes: Axes, task: Any, path: list[int] = ()) -> None:  # pyright: ignore
+    """Draws a maze, its start, its goal and a path.
+
+    Args:
+      axes: drawn on.
+      task: one of `metarl_jax.envs.maze`.
+      path: cells one after the other.
+    """
+    open_ = np.asarray(task.open)
+    size = int(len(open_) ** 0.5)
+    look = {"color": "black", "lw": 2, "solid_capstyle": "round"}
+    for a, b in edges(size):
+        x, y = divmod(int(b), size)
+        up = b == a + 1
+        if not open_[a, 0 if up else 1]:
+            ends = ([x, x + 1], [y, y]) if up else ([x, x], [y, y + 1])
+            axes.plot(*ends, **look)
+    axes.plot([0, size, size, 0, 0], [0, 0, size, size, 0], **look)
+    if len(path):
+        x, y = np.divmod(np.asarray(path), size)
+        axes.plot(x + 0.5, y + 0.5, color=PALETTE[0], lw=2)
+    goal = divmod(int(task.goal), size)
+    axes.plot(0.5, 0.5, "o", color=GREY, ms=7)
+    axes.plot(goal[0] + 0.5, goal[1] + 0.5, "*", color=PALETTE[1], ms=14)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def shortest_path(task: Any) -> list[int]:
+    """Walks from the start to the goal by the fewest moves."""
+    open_ = np.asarray(task.open)
+    size = int(len(open_) ** 0.5)
+    steps = (1, size, -1, -size)  # upwards, to the right, downwards, to the left
+    before: dict[int, Any] = {int(task.goal): None}
+    queue = [int(task.goal)]
+    for cell in queue:
+        for side in np.flatnonzero(open_[cell]):
+            if (there := cell + steps[side]) not in before:
+                before[there] = cell
+                queue.append(there)
+    path: list[Any] = [0]
+    while before[path[-1]] is not None:
+        path.append(before[path[-1]])
+    return path
+
+
+def mazes(tasks: list[Any], path: str | Path) -> None:
+    """Draws mazes in a row, with their shortest paths."""
+    figure = Figure(figsize=(2.4 * len(tasks), 2.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(tasks), squeeze=False).ravel()
+    for axes, task in zip(panels, tasks, strict=True):
+        draw_maze(axes, task, shortest_path(task))
+    figure.savefig(path, dpi=110)
+
+
+def images(panels: dict[str, np.ndarray], path: str | Path) -> None:
+    """Draws images `[H, W, 3]` in a row, with their titles."""
+    figure = Figure(figsize=(2.2 * len(panels), 2.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(panels), squeeze=False).ravel()
+    for axes, (title, image) in zip(grid, panels.items(), strict=True):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    figure.savefig(path, dpi=110)
