@@ -12,6 +12,7 @@ Writes JSON, draws `docs/worlds/learning.png` and prints a markdown table.
 """
 
 import argparse
+import inspect
 import json
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from measuring import hardware, write
 
 import metarl_jax
 from metarl_jax import evaluation
-from metarl_jax.algorithms.rl2 import rl2
+from metarl_jax.choice import Choice
 from metarl_jax.intervals import t_half_width
 from metarl_jax.methods.rl2 import build as build_rl2
 from metarl_jax.options import grouped
@@ -38,12 +39,12 @@ from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.runs.devices import Placement
 from metarl_jax.runs.lowering import lower
-from metarl_jax.settings import PPO, decaying
 from metarl_jax.types import Agent, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "world_learning.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "worlds" / "learning.png"
 NUM_POINTS = 40
+NOT_OPTIONS = ("tasks", "policy")
 AGENTS = {
     "rl2": "RL²",
     "memoryless": "no memory",
@@ -51,12 +52,20 @@ AGENTS = {
     "maml": "MAML",
     "told": "told the task",
 }
-# By the world: its agents, and options that differ from the world's defaults.
+
+
+def steps(number: int) -> dict[str, Any]:
+    """Returns how long is trained."""
+    return {"num_steps": number, "decay_steps": number}
+
+
+# By the world: options that differ from its defaults, or from these by the agent's
+# name, and its agents.
 ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "driving": ({}, ["rl2", "maml", "told"]),
-    "maze": ({}, ["rl2", "memoryless", "varibad"]),
-    "minatar": ({}, ["rl2", "memoryless"]),
-    "xland": ({}, ["rl2", "memoryless"]),
+    "driving": ({**steps(160), "maml": {"num_steps": 30}}, ["rl2", "maml", "told"]),
+    "maze": (steps(450), ["rl2", "memoryless", "varibad"]),
+    "minatar": (steps(80), ["rl2", "memoryless"]),
+    "xland": ({**steps(40), "num_rule_sets": 1000}, ["rl2", "memoryless"]),
 }
 
 
@@ -80,28 +89,31 @@ class Forgetful(NamedTuple):
         return distribution, value, memory
 
 
+class ForgetfulMlp:
+    """Makes the policy, as the settings of the command line do."""
+
+    def make(self, tasks, trial_length, **kwargs):
+        """Makes the policy for trials of any length."""
+        del trial_length
+        base = mlp_policy(tasks, hidden_sizes=(64, 64), value_head=True, **kwargs)
+        return Forgetful(base)
+
+
 def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
     """Builds what an arm trains; the options are those of the world."""
     if agent == "told":
         options |= {"show_task": True}
     method = "rl2" if agent in ("memoryless", "told") else agent
+    known = inspect.signature(Choice(world, method).load()).parameters
+    options |= options.pop(agent, {})
+    options = {name: value for name, value in options.items() if name in known}
     experiment = metarl_jax.make_experiment(world, method=method, **options)
     if method == agent:
         return experiment
     # RL² again, of a policy that forgets.
-    values = dict(experiment.origin.options)
-    tasks = experiment.tasks
-    ppo = PPO(**{name: values[name] for name in PPO.__dataclass_fields__})
-    known = grouped(build_rl2, values, skip=("tasks", "policy"))
-    coefficient = decaying(ppo.decay_steps, entropy_coeff=known["entropy_coeff"])
-    algorithm = rl2(
-        tasks,
-        Forgetful(mlp_policy(tasks, hidden_sizes=(64, 64), value_head=True)),
-        num_tasks=values["num_tasks"],
-        num_episodes=values["num_episodes"],
-        entropy_coeff=coefficient,
-        **ppo.arguments(),
-    )
+    given = grouped(build_rl2, dict(experiment.origin.options), skip=NOT_OPTIONS)
+    policy: Any = ForgetfulMlp()
+    algorithm = build_rl2(experiment.tasks, policy, **given)
     return experiment._replace(algorithm=algorithm)
 
 
@@ -154,7 +166,7 @@ def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
         quiet=True,
     )
     rows = trained.metrics
-    steps = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
+    num = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
     per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
     chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
 
@@ -169,10 +181,10 @@ def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
         "options": dict(experiment.origin.options),
         "num_seeds": num_seeds,
         "num_steps": len(rows),
-        "environment_steps": steps * len(rows),
+        "environment_steps": num * len(rows),
         "cpu_seconds": per_step * len(rows),
         "curve": {
-            "environment_steps": [int(steps * (chunk[-1] + 1)) for chunk in chunks],
+            "environment_steps": [int(num * (chunk[-1] + 1)) for chunk in chunks],
             **{name: curve(name) for name in ("return_before", "return_after")},
         },
         **told_of(metarl_jax.evaluate(trained)),
@@ -258,6 +270,28 @@ def table(arms: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def safety(arms: dict[str, dict]) -> str:
+    """Lays out what is told of drivers beside the return, last round and first."""
+    drivers = {a: arms[f"driving/{a}"] for a in AGENTS if f"driving/{a}" in arms}
+    if not drivers:
+        return ""
+    names = list(next(iter(drivers.values()))["measures"])
+    lines = ["| tasks | agent | " + " | ".join(names) + " |"]
+    lines.append("|---" * (2 + len(names)) + "|")
+    some = next(iter(drivers.values()))
+    for where, floor in (("within", "random"), ("beyond", "random_outside")):
+        cells = [f"{some[floor]['measures'][name]['mean']:.2f}" for name in names]
+        lines.append(f"| {where} | random actions | " + " | ".join(cells) + " |")
+        for agent, record in drivers.items():
+            found = record if where == "within" else record["outside"]
+            cells = []
+            for name in names:
+                first, *_, last = found["measures"][name]["mean"]
+                cells.append(f"{first:.2f} → {last:.2f}")
+            lines.append(f"| {where} | {AGENTS[agent]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains agents in further worlds.")
     parser.add_argument("--arms", nargs="*", metavar="WORLD/AGENT")
@@ -288,7 +322,7 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)
-    print(table(arms))
+    print(table(arms), safety(arms), sep="\n\n")
 
 
 if __name__ == "__main__":

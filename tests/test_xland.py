@@ -5,16 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarl_jax.envs.xland import (
-    HELD,
-    SIDE_BY_SIDE,
-    TOGETHER,
-    encode,
-    is_installed,
-    make_rule_sets,
-    read_benchmark,
-    xland,
-)
+from metarl_jax.envs.xland import encode, is_installed, read_benchmark, xland
+from metarl_jax.envs.xland_rules import HELD, SIDE_BY_SIDE, TOGETHER, make_rule_sets
 
 KEY = jax.random.key(0)
 needs_simulator = pytest.mark.skipif(not is_installed(), reason="needs xminigrid")

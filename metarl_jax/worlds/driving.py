@@ -34,6 +34,7 @@ driving = World(
             "num_epochs": 4,
             "lr": 1e-3,
             "entropy_coeff": 0.0,
+            "value_scale": 20.0,
             "num_steps": 250,
             "decay_steps": 250,
             "num_eval_tasks": 200,
