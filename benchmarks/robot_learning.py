@@ -137,19 +137,20 @@ def measure(pair: str, num_seeds: int) -> dict[str, Any]:
         for name in ("return_before", "return_after")
     }
     result = metarl_jax.evaluate(trained)
-    steps = lower(
-        experiment.algorithm, 0, 1, None, Placement()
-    ).environment_steps  # of one seed
-    steps = steps or 0
+    steps = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
+    options = dict(experiment.origin.options)
+    # What PEARL has in its buffer before the first step.
+    start = options.get("num_initial_episodes", 0) * options.get("num_train_tasks", 0)
+    start *= experiment.tasks.horizon
     per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
     return {
-        "options": dict(experiment.origin.options),
+        "options": options,
         "num_seeds": num_seeds,
         "num_steps": len(rows),
-        "environment_steps": steps * len(rows),
+        "environment_steps": start + steps * len(rows),
         "cpu_seconds": per_step * len(rows),
         "curve": {
-            "environment_steps": [int(steps * (chunk[-1] + 1)) for chunk in chunks],
+            "environment_steps": [int(start + steps * (x[-1] + 1)) for x in chunks],
             "cpu_seconds": [round(per_step * (chunk[-1] + 1), 2) for chunk in chunks],
             **curve,
         },

@@ -238,6 +238,13 @@ def test_the_pairs_quote_their_record():
     assert sum(map(matrix.learned, rows.values())) >= 20
 
 
+def test_robots_quote_their_record():
+    import robot_learning
+
+    page = (ROOT / "docs" / "results" / "robots.md").read_text()
+    assert robot_learning.table(record("robot_learning.json")["pairs"]) in page
+
+
 def test_host_worlds_quote_their_record():
     quoted, worlds = rows("../host_worlds.md"), record("worlds.json")["worlds"]
     for label, name in {

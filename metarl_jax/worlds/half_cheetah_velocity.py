@@ -24,13 +24,16 @@ def tasks(
 
 
 RUNNING = {
-    "task-shown": {"num_steps": 150},
+    "task-shown": {"num_tasks": 20, "num_steps": 100},
     "gradient": {
-        "num_tasks": 20,
+        "num_tasks": 10,
         "num_episodes": 10,
+        "num_steps": 150,
         "num_eval_episodes": 10,
         "discount": 0.99,
     },
+    "maml": {"inner_lr": 0.5, "max_kl": 0.03},
+    "promp": {"inner_lr": 0.5, "outer_lr": 3e-3},
     "memory": {
         "num_tasks": 64,
         "num_episodes": 2,
@@ -46,8 +49,9 @@ RUNNING = {
         "num_eval_episodes": 1,
         "num_adaptation_steps": 1,
     },
+    "varibad": {"num_steps": 200},
     "inference": {
-        "num_steps": 40,
+        "num_steps": 80,
         "num_eval_episodes": 1,
         "num_adaptation_steps": 2,
     },

@@ -31,9 +31,16 @@ def tasks(*, horizon: int = 100, num_urchins: int = 5) -> TaskDistribution:
     )
 
 
-MEMORY = {
-    **reacher.defaults["memory"],
-    **{"value_scale": 20.0, "num_steps": 150, "decay_steps": 150},
-}
-
-swimmer = World(tasks, defaults={**reacher.defaults, "memory": MEMORY})
+swimmer = World(
+    tasks,
+    defaults={
+        **reacher.defaults,
+        "gradient": {"num_tasks": 20, "num_episodes": 20, "discount": 0.95},
+        "memory": {
+            **reacher.defaults["memory"],
+            "value_scale": 20.0,
+            "num_steps": 150,
+            "decay_steps": 150,
+        },
+    },
+)
