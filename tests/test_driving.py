@@ -317,6 +317,12 @@ def test_running_into_somebody_is_a_collision_and_leaving_the_road_is_none():
     beside = {**fast, "offset": jnp.asarray([3.5, 7.0])}
     assert not run(*scene(**beside), [np.zeros(2)])[0][-1][2]
 
+    # Nor is one that falls half of a ring of 30 m behind and comes up ahead.
+    env, task, state = scene(along=jnp.asarray([0.0, 16.0]))
+    task = task.replace(density=1 / 30)
+    assert env.ahead(state.vehicles, task) < -13
+    assert not run(env, task, state, [np.zeros(2)])[0][-1][2]
+
     env, task, state = scene(along=jnp.asarray([0.0, 150.0]))
     steps, state = run(env, task, state, [np.array([1.0, 0.0])] * 40)
     assert steps[-1][2]

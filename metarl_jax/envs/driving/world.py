@@ -165,7 +165,8 @@ class Driving(environment.Environment[EnvState, EnvParams]):
     def collided(self, before, after, params):
         """Tells whether one's own body met another in a step, passing it included."""
         first, last = self.ahead(before, params), self.ahead(after, params)
-        last = jnp.where(jnp.abs(last - first) < SIGHT, last, first)
+        # Who comes up ahead having fallen half the ring behind has passed nobody.
+        last = jnp.where(jnp.abs(last - first) < self.ring(params) / 2, last, first)
         apart = jnp.minimum(jnp.abs(first), jnp.abs(last))
         apart = jnp.where(first * last < 0, 0.0, apart)
         aside = jnp.abs(after.offset[1:] - after.offset[0])
