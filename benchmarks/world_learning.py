@@ -261,6 +261,12 @@ def table(arms: dict[str, dict]) -> str:
                         f"| {world}{label} | random actions | {mean:.2f} "
                         f"({mean - half:.2f} to {mean + half:.2f}) | | | | |"
                     )
+                for name, values in record["references"].items():
+                    if name not in ("random initialisation", "no adaptation"):
+                        lines.append(
+                            f"| {world} | {name}, which knows the task | "
+                            f"{values[0]:.2f} | {values[-1]:.2f} | | | |"
+                        )
             lines.append(row(world, AGENTS[agent], record, record))
             if "outside" in record:
                 outside = row(
