@@ -28,7 +28,6 @@ half_cheetah_direction = World(
     tasks,
     defaults={
         **RUNNING,
-        "memory": {**RUNNING["memory"], "num_steps": 200},
         "inference": {**RUNNING["inference"], "num_steps": 60},
     },
     shown=lambda task: task.goal[None],

@@ -44,7 +44,7 @@ RUNNING = {
         "discount": 0.99,
         "gae_lambda": 0.95,
         "entropy_coeff": 0.0,
-        "num_steps": 300,
+        "num_steps": 200,
         "decay_steps": 900,
         "num_eval_episodes": 1,
         "num_adaptation_steps": 1,
