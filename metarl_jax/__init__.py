@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metarl_jax.envs.gymnax_family import gymnax_family as gymnax_family
     from metarl_jax.export.writing import export_policy as export_policy
     from metarl_jax.export.writing import load_exported as load_exported
+    from metarl_jax.inspection.inspecting import inspect as inspect
     from metarl_jax.learned import adaptation_curve as adaptation_curve
     from metarl_jax.learned import compare as compare
     from metarl_jax.learned import evaluate as evaluate
@@ -37,6 +38,7 @@ _HOMES = {
     "export_policy": "export.writing",
     "gymnasium_family": "envs.gymnasium_family",
     "gymnax_family": "envs.gymnax_family",
+    "inspect": "inspection.inspecting",
     "load_exported": "export.writing",
     "load_run": "learned",
     "make_experiment": "learned",

@@ -231,6 +231,7 @@ class Recipe:
             belief=self.method.belief,
             goal_beliefs=make_beliefs and make_beliefs(tasks, algorithm, values),
             adaptation_unit=UNITS[self.method.kind],
+            shown=self.world.shown or self.world.goal,
         )
 
     def but(self, **defaults: Any) -> "Recipe":

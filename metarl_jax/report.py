@@ -28,6 +28,7 @@ _SAID = {
     "beliefs": "What the agent believes of a few held-out tasks, round by round.",
     "goal_beliefs": "Where the agent believes the goal is, and the exact posterior.",
 }
+_INSIDE = "inspected_"  # the figures' own titles say what is seen
 
 
 def write_report(
@@ -78,7 +79,12 @@ def write_report(
         _section("Meta-training", _figure("learning_curve", figures)),
         _section(
             "What it does",
-            "".join(_figure(name, figures) for name in list(_SAID)[2:]),
+            _moving(directories)
+            + "".join(_figure(name, figures) for name in list(_SAID)[2:]),
+        ),
+        _section(
+            "What was learned",
+            "".join(_figure(n, figures) for n in figures if n.startswith(_INSIDE)),
         ),
         _section("Configuration", _columns(names, [_options(c) for c in configs])),
         _section("Cost and measurement", _columns(names, _costs(directories, configs))),
@@ -291,12 +297,30 @@ def _names(directories: Sequence[Path]) -> list[str]:
 def _figure(name: str, figures: Mapping[str, bytes]) -> str:
     if name not in figures:
         return ""
-    data, said = base64.b64encode(figures[name]).decode(), html.escape(_SAID[name])
+    data, said = base64.b64encode(figures[name]).decode(), html.escape(_said(name))
     source = f"data:image/svg+xml;base64,{data}"
     return (
         f'<figure><img src="{source}" alt="{said}"><figcaption>{said}</figcaption>'
         "</figure>"
     )
+
+
+def _moving(directories: Sequence[Path]) -> str:
+    """Shows what `metarl-jax animate` left, where there is one run."""
+    path = directories[0] / files.ANIMATION
+    if len(directories) > 1 or not path.is_file():
+        return ""
+    said = "Episodes on held-out tasks, before adaptation and after."
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure><img src="data:image/gif;base64,{data}" alt="{said}">'
+        f"<figcaption>{said}</figcaption></figure>"
+    )
+
+
+def _said(name: str) -> str:
+    part = name.removeprefix(_INSIDE)
+    return _SAID.get(name) or f"Looked into what was learned: the {part}."
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -45,16 +45,17 @@ LAYERS = [
     {"experiments"},
     {"choice", "training", "plotting"},
     {"acting", "learned", "report"},
-    {"export"},
+    {"export", "inspection"},
     {"reproduction", "sweeps"},
     {"cli"},
 ]
 WITHIN = {
     *("validation", "policies", "envs", "strategies", "runs", "plotting"),
-    *("worlds", "experiments", "export", "reproduction", "sweeps", "cli"),
+    *("worlds", "experiments", "export", "inspection", "reproduction", "sweeps", "cli"),
 }
 IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}
-IMPURE |= {"learned", "report", "export", "reproduction", "sweeps", "cli"}
+IMPURE |= {"learned", "report", "export", "inspection", "reproduction", "sweeps"}
+IMPURE |= {"cli"}
 
 
 def unit(path):

@@ -12,6 +12,7 @@ import pytest
 
 from metarl_jax import catalogue
 from metarl_jax.cli import (
+    animate,
     evaluate,
     export,
     parsing,
@@ -20,6 +21,9 @@ from metarl_jax.cli import (
     reproduce,
     sweep,
     train,
+)
+from metarl_jax.cli import (
+    inspect as inspecting,
 )
 from metarl_jax.cli.main import COMMANDS
 from metarl_jax.reproduction import TABLES
@@ -160,9 +164,11 @@ def check_command(words):
         name, rest = parsing.split_name(rest)
         assert name in TABLES
         parsing.parse(reproduce.ReproduceOptions, rest, prog="")
-    elif command in ("evaluate", "plot", "export", "report") and rest:
-        kinds = {"evaluate": evaluate.EvaluateOptions, "plot": plot.PlotOptions}
+    elif command not in ("train", "sweep", "reproduce", "list") and rest:
+        kinds: dict = {"evaluate": evaluate.EvaluateOptions, "plot": plot.PlotOptions}
         kinds |= {"export": export.ExportOptions, "report": report.ReportOptions}
+        kinds |= {"inspect": inspecting.InspectOptions}
+        kinds |= {"animate": animate.AnimateOptions}
         parsing.parse(kinds[command], rest, prog="")
 
 

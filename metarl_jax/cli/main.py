@@ -9,7 +9,17 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from metarl_jax.cli import evaluate, export, plot, report, reproduce, sweep, train
+from metarl_jax.cli import (
+    animate,
+    evaluate,
+    export,
+    inspect,
+    plot,
+    report,
+    reproduce,
+    sweep,
+    train,
+)
 from metarl_jax.cli import list as listing
 from metarl_jax.cli.parsing import suggestion
 from metarl_jax.cli.screen import (
@@ -29,6 +39,8 @@ COMMANDS = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "plot": plot.plot,
+    "inspect": inspect.inspect,
+    "animate": animate.animate,
     "report": report.report,
     "export": export.export,
     "sweep": sweep.sweep,
@@ -97,6 +109,8 @@ commands:
   train NAME          meta-train, evaluate and draw the figures
   evaluate RUN        evaluate a trained run on held-out tasks
   plot RUN [RUN ...]  draw a run's figures again, or compare several runs
+  inspect RUN         look into what was learned: layers, memory, map, attention
+  animate RUN         an agent before and after adaptation, moving (GIF, MP4)
   report RUN [RUN ..] write runs, compared, on one page of HTML
   export RUN          write a policy so that it acts elsewhere, without JAX
   sweep NAME          train with many combinations of options, here or on a cluster

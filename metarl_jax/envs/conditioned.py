@@ -76,7 +76,7 @@ class TaskConditioned(environment.Environment):
         return spaces.Box(-np.inf, np.inf, (self.size,))
 
 
-def _numbers(task: Task) -> jax.Array:
+def numbers(task: Task) -> jax.Array:
     """Returns all the numbers in a task but its time limit, which all tasks share."""
     if hasattr(task, "max_steps_in_episode"):
         task = task.replace(max_steps_in_episode=())
@@ -110,7 +110,7 @@ def task_conditioned(
         vector, or a task has no numbers but its time limit and there are none.
     """
     check_tasks(tasks)
-    shows = _numbers if features is None else features
+    shows = numbers if features is None else features
     check_functions(features=shows)
 
     obs = tasks.observation

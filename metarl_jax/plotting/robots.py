@@ -85,7 +85,7 @@ def _turned(angle: float, vector: np.ndarray) -> np.ndarray:
     return np.array([c * vector[0] - s * vector[1], s * vector[0] + c * vector[1]])
 
 
-def _prepare(axes: Axes, tree: Tree, physics: Physics, positions: np.ndarray) -> None:
+def show_all(axes: Axes, tree: Tree, physics: Physics, positions: np.ndarray) -> None:
     """Shows all that the robot passes, true to scale."""
     ends = [
         end
@@ -123,7 +123,7 @@ def strip(
         axes.remove()
     for axes, (title, robot) in zip(panels, robots.items(), strict=False):
         tree, physics, positions = robot
-        _prepare(axes, tree, physics, positions)
+        show_all(axes, tree, physics, positions)
         for i, position in enumerate(positions):
             alpha = 0.25 + 0.75 * (i + 1) / len(positions)
             draw_pose(axes, tree, physics, position, alpha=alpha)
@@ -152,7 +152,7 @@ def animate(
     figure = Figure(figsize=(7, 2.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    _prepare(axes, tree, physics, positions)
+    show_all(axes, tree, physics, positions)
 
     def frame(i):
         for patch in list(axes.patches):

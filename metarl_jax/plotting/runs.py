@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from metarl_jax.plotting import insides
 from metarl_jax.plotting.curves import adaptation_curve, learning_curve
 from metarl_jax.plotting.plane import beliefs, goal_beliefs, paths
 from metarl_jax.plotting.style import STYLE, write_figures
@@ -71,7 +72,8 @@ def plot_runs(
 
     Returns:
       The files written: `learning_curve`, `adaptation_curve` and, for a single run,
-      `paths`, `beliefs` and `goal_beliefs` where these were recorded.
+      `paths`, `beliefs`, `goal_beliefs` and what was inspected, where these were
+      recorded.
 
     Raises:
       ValueError: if a directory is no run or given twice, nothing was recorded yet, a
@@ -159,6 +161,9 @@ def draw(records: Records, *, x: str = "steps") -> dict[str, Figure]:
             figures["beliefs"] = beliefs(recorded)
     if records.alone and (recorded := drawable.read_goal_beliefs(records.alone)):
         figures["goal_beliefs"] = goal_beliefs(recorded)
+    if records.alone and (recorded := drawable.read_inspection(records.alone)):
+        for part, record in recorded.items():
+            figures[f"inspected_{part}"] = insides.DRAWN[part](record)
     return figures
 
 

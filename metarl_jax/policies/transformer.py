@@ -120,6 +120,8 @@ class _Block(nn.Module):
         all_values = jnp.concatenate([old_value, value])
         scores = jnp.einsum("qhd,khd->hqk", query, all_keys) / jnp.sqrt(heads[1])
         weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf))
+        # Kept only where somebody asks for intermediates, to see what is looked at.
+        self.sow("intermediates", "attention", weights)
         y = jnp.einsum("hqk,khd->qhd", weights, all_values)
         x = x + nn.DenseGeneral(self.size, axis=(-2, -1), name="merge")(y)
         y = nn.gelu(nn.Dense(4 * self.size, name="expand")(nn.LayerNorm()(x)))

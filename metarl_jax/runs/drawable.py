@@ -40,6 +40,15 @@ def read_goal_beliefs(run_dir: Path) -> dict[str, Any] | None:
     return _read(run_dir / files.GOAL_BELIEFS, _check_goal_beliefs)
 
 
+def read_inspection(run_dir: Path) -> dict[str, Any] | None:
+    """Reads `inspection.json`; None where there is none.
+
+    Raises:
+      ValueError: if a part has not what is drawn of it.
+    """
+    return _read(run_dir / files.INSPECTION, _check_inspection)
+
+
 def read_returns(run_dir: Path) -> list[dict[str, Any]]:
     """Reads `metrics.jsonl`; none where there is none.
 
@@ -120,6 +129,57 @@ def _check_paths(record: Any, where: str) -> None:
             raise ValueError(f"{within}: a goal of each task is required")
         mean = schema.array(beliefs, "mean", within, (num_tasks, num_rounds, None))
         schema.array(beliefs, "std", within, mean.shape)
+
+
+# The numbers of each part of an inspection that are drawn, and their shapes.
+_INSPECTED: dict[str, dict[str, tuple[int | None, ...]]] = {
+    "layers": {},
+    "plane": {
+        **{name: (None,) for name in ("axis", "line", "line_a", "line_b")},
+        **{name: (None, None) for name in ("return_a", "return_b")},
+        **{name: (None,) for name in ("task_a", "task_b")},
+    },
+    "memory": {"steps": (None,)},
+    "map": {"point": (None, 2), "target": (None, None), "share": (2,)},
+    "attention": {"weight": (None, None, None)},
+    "visits": {
+        **{name: (None,) for name in ("edges_x", "edges_y")},
+        **{name: (None, None) for name in ("first", "last")},
+    },
+}
+
+
+def _check_inspection(record: Any, where: str) -> None:
+    for name, part in schema.mapping(record, where).items():
+        within = f"{where}, {name}"
+        if name not in _INSPECTED:
+            raise ValueError(f"{within}: one of {', '.join(_INSPECTED)} is required")
+        schema.text(schema.mapping(part, within), "said", within)
+        for key, shape in _INSPECTED[name].items():
+            schema.array(part, key, within, shape)
+        if name == "layers":
+            for key in ("distance", "similarity", "relative"):
+                found = schema.mapping(part.get(key), within)
+                for layer, values in found.items():
+                    if values is not None or key != "relative":
+                        schema.array(part[key], layer, within, (None,))
+            if set(part["relative"]) != set(part["distance"]):
+                raise ValueError(f"{within}: relative is required of each layer")
+            for kept in schema.mapping(part.get("return_of") or {}, within):
+                schema.array(part["return_of"], kept, within, (None,))
+        if name == "memory":
+            count = len(part["steps"])
+            table = schema.mapping(part.get("r_squared"), within)
+            for row in table:
+                schema.array(table, row, within, (count,))
+            if part.get("entropy") is not None:
+                schema.array(part, "entropy", within, (count,))
+            schema.text(part, "unit", within)
+        if name == "map":
+            names = schema.nonempty_list(part.get("names"), within)
+            schema.array(part, "target", within, (len(part["point"]), len(names)))
+        if name == "visits":
+            schema.nonempty_list(part.get("rounds"), within, 2)
 
 
 def _check_goal_beliefs(record: Any, where: str) -> None:

@@ -53,6 +53,7 @@ class Experiment(NamedTuple):
       adaptation_unit: what a curve counts: `"adaptation steps"`, or `"episodes of
         experience"` where a memory adapts in every episode.
       origin: what it was built of, if it was built by names.
+      shown: `(task) -> [F]`, what tells a task from others; None for all its numbers.
     """
 
     tasks: TaskDistribution
@@ -65,6 +66,7 @@ class Experiment(NamedTuple):
     goal_beliefs: Callable[[Key, State], Any] | None = None
     adaptation_unit: str = "adaptation steps"
     origin: Origin = Origin()
+    shown: Callable[[Task], jax.Array] | None = None
 
 
 def check_experiment(experiment: Experiment) -> None:

@@ -22,6 +22,8 @@ METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
 PATHS = "paths.json"
 GOAL_BELIEFS = "goal_beliefs.json"
+INSPECTION = "inspection.json"
+ANIMATION = "animation.gif"
 CHECKPOINTS = "checkpoints"
 
 

@@ -45,7 +45,7 @@ class PosteriorSamplingHalfCircle(NamedTuple):
     def begin(self, key: Key, memory):
         """Draws the goal of an episode."""
         index = jax.random.categorical(key, jnp.log(memory.possible))
-        return memory._replace(goal=_goals()[index])
+        return memory._replace(goal=goals()[index])
 
     def apply(self, params, memory, obs):
         """Goes towards the drawn goal; the value is not estimated."""
@@ -77,9 +77,9 @@ class NearestFirstHalfCircle(NamedTuple):
     def apply(self, params, memory, obs):
         """Goes where the fewest steps lead; the value is not estimated."""
         del params
-        offset = jnp.max(jnp.abs(_goals() - obs), axis=-1)
+        offset = jnp.max(jnp.abs(goals() - obs), axis=-1)
         nearest = jnp.argmin(jnp.where(memory, offset, jnp.inf))
-        return _towards(_goals()[nearest], obs), jnp.zeros(()), memory
+        return _towards(goals()[nearest], obs), jnp.zeros(()), memory
 
     def observe(self, memory, transition):
         """Rules goals out by the sparse reward."""
@@ -93,14 +93,14 @@ def _towards(goal: jax.Array, obs: jax.Array) -> Decided:
 
 def _still_possible(possible: jax.Array, transition) -> jax.Array:
     """Returns which of the possible goals fit a transition, `[100]`."""
-    distance = jnp.linalg.norm(_goals() - transition.next_obs, axis=-1)
+    distance = jnp.linalg.norm(goals() - transition.next_obs, axis=-1)
     seen, reward = distance <= _GOAL_RADIUS, transition.reward
     # Goals are three hundredths apart; two of them may be as far from a point.
     as_far = jnp.abs(distance - (1.0 - reward)) < 1e-4
     return possible & jnp.where(reward > 0, seen & as_far, ~seen)
 
 
-def _goals() -> jax.Array:
+def goals() -> jax.Array:
     """Returns where goals stand, `[100, 2]`."""
     angle = jnp.linspace(0.0, jnp.pi, _NUM_GOALS)
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)

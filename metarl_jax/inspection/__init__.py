@@ -1,0 +1,1 @@
+"""What was learned, looked into: layers, memories, maps, lines, visits, attention."""
