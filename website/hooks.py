@@ -167,9 +167,10 @@ def _defined(module: str, name: str) -> str:
     """Returns where a name is defined that a module may only pass on."""
     path = PACKAGE / f"{module.replace('.', '/')}.py"
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if any(alias.asname == name for alias in node.names):
-                return f"{node.module.removeprefix('metarl_jax.')}.{name}"
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if any(alias.asname == name for alias in node.names):
+            return f"{str(node.module).removeprefix('metarl_jax.')}.{name}"
     return f"{module}.{name}"
 
 
