@@ -9,6 +9,7 @@ from PIL import Image
 import metarl_jax
 from metarl_jax import catalogue, choice, rollout
 from metarl_jax.cli import main
+from metarl_jax.envs.host import HostEnvironment
 from metarl_jax.inspection.filming import Film, film, states_of
 from metarl_jax.inspection.inspecting import animate_run
 from metarl_jax.plotting import moving
@@ -17,8 +18,6 @@ from metarl_jax.types import Trajectory
 
 KEY = jax.random.key(0)
 SMALL = {"num_tasks": 2, "num_episodes": 2, "hidden_sizes": (3,), "num_steps": 1}
-# Moved by a simulator on the host, whose states cannot be had again.
-ON_HOST = {"ant-goal", "ant-direction"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,10 +89,15 @@ def test_an_animation_is_of_episodes_before_and_after(name, method, titles, tmp_
             assert (change[rows, columns] > 60).sum() > 30
 
 
-@pytest.mark.parametrize("name", sorted(set(catalogue.entries("worlds")) - ON_HOST))
+@pytest.mark.parametrize("name", sorted(catalogue.entries("worlds")))
 def test_every_world_can_be_drawn(name):
     """Its drawing finds what it reads in states and tasks; nothing is stepped."""
-    tasks = choice.Choice(name, None, None).named().load().world.tasks()
+    try:
+        tasks = choice.Choice(name, None, None).named().load().world.tasks()
+    except ValueError as error:
+        pytest.skip(str(error))  # an extra that is not installed
+    if isinstance(tasks.env, HostEnvironment):
+        pytest.skip("the states of a simulator on the host cannot be had again")
     task = tasks.sample(KEY)
     obs, state = tasks.reset(KEY, task)
     action = jnp.zeros((3, *np.shape(tasks.action_space.sample(KEY))), int)

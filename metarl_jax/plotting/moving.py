@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.animation import FFMpegWriter, FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
@@ -16,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
+from metarl_jax.plotting.boards import draw_maze
+from metarl_jax.plotting.roads import draw_moment
 from metarl_jax.plotting.robots import draw_pose, show_all
 from metarl_jax.plotting.style import GREY, PALETTE, plain
 
@@ -69,7 +72,8 @@ def drawing(env: Any, films: Sequence[Any]) -> Draw:
     """Returns what draws an environment: `gains` where there is no picture of it."""
     if any(film.states is None for film in films):
         return gains
-    return DRAWN.get(env.name, robot if hasattr(env, "tree") else gains)
+    other = robot if hasattr(env, "tree") else board if hasattr(env, "game") else gains
+    return DRAWN.get(env.name, other)
 
 
 def write(animation: FuncAnimation, path: Path) -> Path:
@@ -327,6 +331,67 @@ def robot(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]
     return update
 
 
+def maze(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws a maze, the way so far and the goal."""
+    del others
+    cells, size = np.asarray(film.states.cell), film.env.size
+    draw_maze(axes, film.task)
+    places = np.stack(np.divmod(cells, size), axis=-1) + 0.5
+    (way,) = axes.plot([], [], color=PALETTE[0], lw=2)
+    (dot,) = axes.plot([], [], "o", color=PALETTE[1], markersize=7)
+
+    def update(t):
+        way.set_data(*places[: t + 1].T)
+        dot.set_data(*places[t : t + 1].T)
+
+    return update
+
+
+def driven(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws the road and who drives on it, one's own car in orange."""
+    del others
+
+    def update(t):
+        for artist in [*axes.lines, *axes.patches, *axes.texts]:
+            artist.remove()
+        draw_moment(axes, film.task, jax.tree.map(lambda x: x[t], film.states))
+
+    return update
+
+
+def board(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws a game's board: what stands on each of its squares, a colour a kind."""
+    del others
+    seen = np.concatenate([film.episode.obs, film.episode.next_obs[-1:]])
+    kinds = np.where(seen.any(axis=-1), seen.argmax(axis=-1) + 1.0, np.nan)
+    look = {"cmap": "tab10", "vmin": 0.5, "vmax": 10.5}
+    picture = axes.imshow(kinds[0], interpolation="nearest", **look)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+
+    def update(t):
+        picture.set_data(kinds[t])
+
+    return update
+
+
+def room(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws the tiles of a room, a colour a kind, and where the agent is."""
+    del others
+    tiles = np.asarray(film.states.grid)[..., 0]
+    place = np.asarray(film.states.agent.position)
+    picture = axes.imshow(tiles[0], interpolation="nearest", cmap="tab20", vmax=19)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    (dot,) = axes.plot([], [], "o", color="black", markersize=7)
+
+    def update(t):
+        picture.set_data(tiles[t])
+        dot.set_data(*place[t : t + 1, ::-1].T)
+
+    return update
+
+
 def _field(states: Any, *names: str, missing: Any = ()) -> Any:
     """Returns the first field of a state, or of what it wraps, of one of the names."""
     for name in names:
@@ -345,6 +410,9 @@ DRAWN: dict[str, Draw] = {
     "Swimmer-misc": plane,
     "GridNavigation": grid,
     "Bandit": arms,
+    "Maze": maze,
+    "Driving": driven,
+    "XLand-MiniGrid": room,
     "TabularMDP": circle,
     "TwoStep": circle,
     "CartPole-v1": cartpole,
