@@ -43,7 +43,7 @@ LAYERS = [
     {"recipe"},
     {"worlds", "methods"},
     {"experiments"},
-    {"choice", "training", "plotting"},
+    {"choice", "training", "tracking", "plotting"},
     {"acting", "learned", "report"},
     {"export", "inspection"},
     {"reproduction", "sweeps"},
@@ -53,7 +53,7 @@ WITHIN = {
     *("validation", "policies", "envs", "strategies", "runs", "plotting"),
     *("worlds", "experiments", "export", "inspection", "reproduction", "sweeps", "cli"),
 }
-IMPURE = {"memory", "catalogue", "choice", "runs", "training", "plotting"}
+IMPURE = {"tracking", "memory", "catalogue", "choice", "runs", "training", "plotting"}
 IMPURE |= {"learned", "report", "export", "inspection", "reproduction", "sweeps"}
 IMPURE |= {"cli"}
 

@@ -1,9 +1,10 @@
 """`metarl-jax train`: meta-train, evaluate and draw."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metarl_jax import choice as choices
 from metarl_jax.choice import Choice
@@ -27,6 +28,9 @@ class RunOptions:
         step is always saved.
       max_skipped: updates in a row that may be left out for not being finite.
       resume: directory of a run to continue, bit for bit.
+      track: who keeps the curves besides TensorBoard's files: wandb or trackio (extras
+        of these names).
+      project: that they belong to there.
     """
 
     seed: int = 0
@@ -36,6 +40,8 @@ class RunOptions:
     checkpoint_every: int = 50
     max_skipped: int = 10
     resume: Path | None = None
+    track: Literal["wandb", "trackio"] | None = None
+    project: str = "metarl-jax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +100,24 @@ def train(args: list[str]) -> int:
     experiment_options = parsing.flattened(options, groups)
     experiment = choice.build(factory, experiment_options)
 
-    from metarl_jax import training
-    from metarl_jax.runs import interruption
+    from metarl_jax import tracking, training
+    from metarl_jax.runs import interruption, processes
 
-    trained = training.train(
-        experiment,
-        runs_dir="runs",
-        mesh=mesh,
-        **dataclasses.asdict(options.run),
-    )
+    run_options = dataclasses.asdict(options.run)
+    service, project = run_options.pop("track"), run_options.pop("project")
+    with contextlib.ExitStack() as stack:
+        callback = None
+        if service is not None and processes.is_first():
+            tracker = tracking.track(
+                service,
+                project=project,
+                name=options.run.output_dir and options.run.output_dir.name,
+                config=experiment_options,
+            )
+            callback = stack.enter_context(tracker)
+        trained = training.train(
+            experiment, runs_dir="runs", mesh=mesh, callback=callback, **run_options
+        )
     if not trained.finished:
         status = interruption.status(trained.signal)
         return leave(status) if interruption.is_something_abandoned() else status
