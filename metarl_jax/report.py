@@ -7,6 +7,7 @@ import base64
 import html
 import importlib.resources
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ _SAID = {
     "beliefs": "What the agent believes of a few held-out tasks, round by round.",
     "goal_beliefs": "Where the agent believes the goal is, and the exact posterior.",
 }
-_INSIDE = "inspected_"  # the figures' own titles say what is seen
+_WIDTH = re.compile(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"')
 
 
 def write_report(
@@ -70,6 +71,8 @@ def write_report(
             name: plotting.as_svg(figure)
             for name, figure in plotting.draw(records, x=x).items()
         }
+    seen = (drawable.read_inspection(records.alone) if records.alone else None) or {}
+    inside = {f"inspected_{part}": record["said"] for part, record in seen.items()}
     configs = [files.read_config(directory) for directory in directories]
     names = _names(directories)
     title = " and ".join(dict.fromkeys([*records.metrics, *records.evaluations]))
@@ -84,7 +87,7 @@ def write_report(
         ),
         _section(
             "What was learned",
-            "".join(_figure(n, figures) for n in figures if n.startswith(_INSIDE)),
+            "".join(_figure(name, figures, inside) for name in inside),
         ),
         _section("Configuration", _columns(names, [_options(c) for c in configs])),
         _section("Cost and measurement", _columns(names, _costs(directories, configs))),
@@ -294,14 +297,18 @@ def _names(directories: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(d) for d in directories]
 
 
-def _figure(name: str, figures: Mapping[str, bytes]) -> str:
+def _figure(
+    name: str, figures: Mapping[str, bytes], said: Mapping[str, str] = _SAID
+) -> str:
     if name not in figures:
         return ""
-    data, said = base64.b64encode(figures[name]).decode(), html.escape(_said(name))
+    data, text = base64.b64encode(figures[name]).decode(), html.escape(said[name])
     source = f"data:image/svg+xml;base64,{data}"
+    width, height = _WIDTH.search(figures[name].decode()).groups()  # pyright: ignore
+    wide = ' class="long"' if float(width) > 1.9 * float(height) else ""
     return (
-        f'<figure><img src="{source}" alt="{said}"><figcaption>{said}</figcaption>'
-        "</figure>"
+        f'<figure><img{wide} src="{source}" alt="{text}">'
+        f"<figcaption>{text}</figcaption></figure>"
     )
 
 
@@ -316,11 +323,6 @@ def _moving(directories: Sequence[Path]) -> str:
         f'<figure><img src="data:image/gif;base64,{data}" alt="{said}">'
         f"<figcaption>{said}</figcaption></figure>"
     )
-
-
-def _said(name: str) -> str:
-    part = name.removeprefix(_INSIDE)
-    return _SAID.get(name) or f"Looked into what was learned: the {part}."
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

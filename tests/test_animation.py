@@ -32,6 +32,12 @@ def make(name, method, **options):
     return metarl_jax.make_experiment(name, method=method, **{**SMALL, **options})
 
 
+def begun(animation):
+    """Matplotlib warns of one that is thrown away without having been drawn."""
+    animation._draw_was_started = True
+    return animation
+
+
 @pytest.mark.parametrize("name", ["point-nav", "cartpole", "tabular-mdp"])
 def test_states_are_those_that_an_episode_went_through(name):
     experiment = make(name, "maml", horizon=12)
@@ -107,7 +113,7 @@ def test_every_world_can_be_drawn(name):
     episode = Trajectory(seen, action, numbers, numbers, seen, ~yes, ~yes, yes)
     shot = Film("before", task, episode, stack(state, 4))
     assert moving.drawing(tasks.env, [shot]) is not moving.gains
-    animation = moving.animate([[shot, shot]], tasks.env)
+    animation = begun(moving.animate([[shot, shot]], tasks.env))
     assert len(list(animation.new_frame_seq())) == 5  # the last one stays
     for i in range(4):
         animation._func(i)  # pyright: ignore
@@ -121,7 +127,8 @@ def test_any_other_world_is_drawn_by_its_return():
 
     numbers, yes = np.array([1.0, -2.0, 4.0]), np.ones(3, bool)
     episode = Trajectory(*(numbers,) * 5, ~yes, ~yes, yes)
-    animation = moving.animate([[Film("before", None, episode, None)]], Unknown())
+    film = Film("before", None, episode, None)
+    animation = begun(moving.animate([[film]], Unknown()))
     animation._func(2)  # pyright: ignore
     (axes,) = animation._fig.axes
     assert axes.lines[0].get_ydata().tolist() == [0.0, 1.0, -1.0]

@@ -23,6 +23,7 @@ from metarl_jax import evaluation, spaces
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.cli import main
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
+from metarl_jax.envs import classic_control
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.gymnasium_family import gymnasium_family
 from metarl_jax.envs.point_navigation import point_navigation
@@ -273,9 +274,16 @@ def test_the_file_of_weights_is_safetensors(exported):
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize(
+    ("library", "base", "convert"),
+    [
+        ("torch", "torch.nn.Module", "from_numpy"),
+        ("tensorflow", "tf.Module", "constant"),
+    ],
+)
 @pytest.mark.parametrize("exported", ["Gaussian", "categorical", "GRU"], indirect=True)
-def test_the_page_s_torch_module_is_the_policy(exported):
-    torch = pytest.importorskip("torch")
+def test_the_page_s_modules_are_the_policy(exported, library, base, convert):
+    convert = getattr(pytest.importorskip(library), convert)
     pytest.importorskip("safetensors")
     run, directory = exported
     (code,) = [
@@ -283,7 +291,7 @@ def test_the_page_s_torch_module_is_the_policy(exported):
         for block in re.findall(
             r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S
         )
-        if "torch.nn.Module" in block
+        if base in block
     ]
     namespace: dict[str, Any] = {}
     exec(code, namespace)
@@ -301,12 +309,56 @@ def test_the_page_s_torch_module_is_the_policy(exported):
     if "state" in memory:
         memory["state"] = rng.standard_normal(memory["state"].shape).astype(np.float32)
     expected, after = loaded.forward(loaded.weights, memory, obs)
-    held = {name: torch.from_numpy(array) for name, array in memory.items()}
-    outputs, new = module(torch.from_numpy(obs), held)
+    held = {name: convert(array) for name, array in memory.items()}
+    outputs, new = module(convert(obs), held)
+    assert outputs.keys() == expected.keys()
     for name, array in outputs.items():
-        np.testing.assert_allclose(array.detach(), expected[name], atol=1e-5)
+        found = array.numpy(force=True) if library == "torch" else array.numpy()
+        np.testing.assert_allclose(found, expected[name], atol=1e-5)
     if "state" in memory:
-        np.testing.assert_allclose(new["state"].detach(), after["state"], atol=1e-5)
+        state = new["state"]
+        found = state.numpy(force=True) if library == "torch" else state.numpy()
+        np.testing.assert_allclose(found, after["state"], atol=1e-5)
+
+
+IN_GYMNASIUM = """if True:
+    import sys
+    sys.modules["jax"] = sys.modules["metarl_jax"] = None  # importing them fails
+    import json
+    import gymnasium as gym
+    sys.path.insert(0, {directory!r})
+    import policy
+    env, actor = gym.make("CartPole-v1"), policy.start(policy.load(), seed=0)
+    actions, seen = [], []
+    for seed in range(2):
+        (obs, _), done = env.reset(seed=seed), False
+        while not done:
+            seen.append(obs.tolist())
+            action, actor = policy.act(actor, obs, greedy=True)
+            actions.append(int(action))
+            obs, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            actor = policy.observe(actor, reward, obs, terminated=terminated,
+                                   truncated=truncated)
+    print(json.dumps([actions, seen]))
+"""
+
+
+def test_a_gymnasium_environment_is_acted_in_from_the_file_alone(tmp_path):
+    tasks = classic_control.cartpole()
+    policy = mlp_policy(tasks, hidden_sizes=(8,))
+    params = jax.jit(policy.init)(jax.random.key(3), (), jnp.zeros(4))
+    run = run_of(tasks, policy, Agent(perturbed(params, 0.3), ()))
+    metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
+    code = IN_GYMNASIUM.format(directory=str(tmp_path))
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    actions, seen = map(np.array, json.loads(result.stdout))
+    assert len(actions) >= 16  # two episodes of falling over
+    distribution, _, _ = policy.apply(run.agent.params, (), jnp.asarray(seen))
+    np.testing.assert_array_equal(actions, distribution.mode())
+    assert set(actions.tolist()) == {0, 1}
 
 
 # Observations, distributions, actions.

@@ -242,11 +242,11 @@ def circle(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None
 
 def cartpole(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     """Draws the cart and its pole, of the task's length."""
-    del others
+    top = 1.15 * max(2 * float(other.task.length) for other in others)
     x: Any = np.asarray(film.states.x)
     theta = np.asarray(film.states.theta)
     length = 2 * float(film.task.length)
-    axes.set(xlim=(-2.6, 2.6), ylim=(-0.6, 2.2), aspect="equal", yticks=[])
+    axes.set(xlim=(-2.6, 2.6), ylim=(-0.6, top), aspect="equal", yticks=[])
     axes.axhline(0, color=GREY, lw=1)
     axes.set_xlabel("metres")
     cart = Rectangle((0, -0.12), 0.5, 0.24, color=PALETTE[0])
