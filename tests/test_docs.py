@@ -267,6 +267,23 @@ def test_host_worlds_quote_their_record():
         ]
 
 
+@pytest.mark.parametrize("name", ["bandit", "reacher", "half-cheetah-velocity"])
+def test_pages_of_worlds_say_what_is_so(name):
+    import world_pages
+
+    page = (world_pages.PAGES / f"{name}.md").read_text()
+    assert world_pages.written(name, page) == page
+
+
+def test_every_measured_world_has_a_page():
+    import world_pages
+
+    for name in record("references.json")["worlds"]:
+        page = (world_pages.PAGES / f"{name}.md").read_text()
+        assert page.startswith(f"# {name}\n"), name
+        assert name in (world_pages.PAGES / "README.md").read_text()
+
+
 def cell(table, row, column):
     cells = record(f"reproductions/{table}/table.json")["cells"]
     (found,) = [c for c in cells if (c["row"], c["column"]) == (row, column)]

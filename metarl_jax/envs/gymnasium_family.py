@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import jax
@@ -10,10 +10,11 @@ import numpy as np
 
 from metarl_jax import spaces
 from metarl_jax.envs import checks
+from metarl_jax.envs.envpool import Pools
 from metarl_jax.envs.host import HostEnvironment, Outcome
 from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import Key, Observation, Task, TaskDistribution
-from metarl_jax.validation import check_functions, check_positive, reason
+from metarl_jax.validation import check_choice, check_functions, check_positive, reason
 
 
 @standard_promotion()
@@ -30,6 +31,7 @@ def gymnasium_family(
     oracles: Mapping[str, Callable[[Key, Task], jax.Array]] | None = None,
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None,
     encode: Callable[[Observation], Observation] | None = None,
+    vector: Literal["sync", "envpool"] = "sync",
 ) -> TaskDistribution:
     """Makes a task distribution of a Gymnasium environment and a sampler of tasks.
 
@@ -65,6 +67,8 @@ def gymnasium_family(
       optimal_action: as in `TaskDistribution`.
       encode: what a policy sees of an observation; None: one array of floats, by the
         observation space (`metarl_jax.spaces.encoder`).
+      vector: `"sync"`, one copy after the other; `"envpool"`, all at once in C++, of an
+        environment that the package has, where the reward alone differs between tasks.
 
     Returns:
       The family; `tasks.env.close()` closes the copies, as the end of the process does.
@@ -73,7 +77,8 @@ def gymnasium_family(
       ValueError: if the horizon is below 1, actions are of another space than a
         `Discrete` or a `Box`, an observation cannot be encoded or is not of its space,
         a task cannot be drawn, put into a copy or stepped once, an info is not there,
-        or the samplers draw without the key.
+        the samplers draw without the key, or envpool is to step and is not installed,
+        lacks the environment or would have to be given tasks.
     """
     check_positive(horizon=horizon)
     check_functions(make=make, sample_task=sample_task)
@@ -91,7 +96,13 @@ def gymnasium_family(
 
     sample = numbers(sample_task)
     sample_heldout = numbers(sample_heldout_task or sample_task)
-    copies = Copies(make, apply_task)
+    check_choice(("sync", "envpool"), vector=vector)
+    if vector == "envpool" and apply_task is not None:
+        raise ValueError(
+            "apply_task must be None where envpool steps, whose copies are given no "
+            "task; reward= computes what a task pays, of what info= names"
+        )
+    copies = Pools(make) if vector == "envpool" else Copies(make, apply_task)
     first = copies.first
     name = first.spec.id if first.spec else type(first.unwrapped).__name__
     try:

@@ -1,0 +1,79 @@
+"""Measures what agents that learn nothing get in every world.
+
+    python benchmarks/references.py
+
+Uniformly random actions, and every oracle that a world has, on the same 200 held-out
+tasks, one episode each: means with intervals over tasks. Writes JSON, in which the
+other worlds stay as they were, and prints a table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from measuring import add_record_options, finish
+
+from metarl_jax import catalogue, rollout
+from metarl_jax.envs.mujoco import is_installed
+from metarl_jax.intervals import t_half_width
+from metarl_jax.policies.random import PersistentRandomPolicy
+from metarl_jax.types import Agent, TaskDistribution
+
+OUTPUT = Path(__file__).parent / "results" / "references.json"
+
+
+def interval(returns: Any) -> dict[str, float]:
+    """Returns the mean and half of the 95 % interval over tasks `[N]`."""
+    returns = np.asarray(returns, np.float64)
+    error = returns.std(ddof=1) / len(returns) ** 0.5
+    half = float(t_half_width(error, len(returns) - 1))
+    return {"mean": float(returns.mean()), "half_width": half}
+
+
+def measure(tasks: TaskDistribution, num_tasks: int) -> dict[str, dict[str, float]]:
+    """Returns the return of an episode, by the name of who acts."""
+    policy = PersistentRandomPolicy(tasks.action_space, persistence=0.0)
+    keys = jax.random.split(jax.random.key(0), num_tasks)
+
+    def at_random(key):
+        agent = Agent((), policy.initial_memory())
+        key_task, key_act = jax.random.split(key)
+        task = tasks.sample_heldout(key_task)
+        return rollout.episode(key_act, tasks, policy, agent, task)[1].reward.sum()
+
+    rows = {"random actions": interval(jax.jit(jax.vmap(at_random))(keys))}
+    for name, oracle in tasks.oracles.items():
+
+        def one(key, oracle=oracle):
+            key_task, key_act = jax.random.split(key)
+            return oracle(key_act, tasks.sample_heldout(key_task))
+
+        rows[name] = interval(jax.jit(jax.vmap(one))(keys))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures agents that learn nothing.")
+    parser.add_argument("--only", nargs="+", default=list(catalogue.entries("worlds")))
+    add_record_options(parser, OUTPUT)
+    args = parser.parse_args()
+    num_tasks, rows = 4 if args.quick else 200, {}
+    if args.output.exists():
+        rows = json.loads(args.output.read_text())["worlds"]
+    for name in args.only:
+        if name.startswith(("ant-", "humanoid-")) and not is_installed():
+            continue
+        rows[name] = measure(catalogue.load(name, "worlds").tasks(), num_tasks)
+        told = ", ".join(
+            f"{who} {row['mean']:.4g} ± {row['half_width']:.2g}"
+            for who, row in rows[name].items()
+        )
+        print(f"{name:26}{told}", flush=True)
+        finish(args, {"num_tasks": num_tasks, "worlds": dict(sorted(rows.items()))})
+
+
+if __name__ == "__main__":
+    main()
