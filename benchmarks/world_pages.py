@@ -44,11 +44,6 @@ BODIES = {
 }
 
 
-def needs_mujoco(name: str) -> bool:
-    """Tells whether a world is moved by MuJoCo alone."""
-    return name.startswith(("ant-", "humanoid-"))
-
-
 def number(x: float) -> str:
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
 
@@ -260,7 +255,9 @@ def draw(only: list[str]) -> None:
         elif is_installed():
             draw_spatial(robot, path)
     for name in only:
-        if not any(name.startswith(stem) for stem in BODIES):
+        path = PAGES / f"{name}.md"
+        made = not path.exists() or BEGIN in path.read_text()
+        if made and not any(name.startswith(stem) for stem in BODIES):
             tasks = catalogue.load(name, "worlds").tasks()
             draw_tasks(tasks, PAGES / f"{name}.png")
 
@@ -274,12 +271,12 @@ def main() -> None:
     if args.figures:
         draw(args.only)
     for name in args.only:
-        if needs_mujoco(name) and not is_installed():
-            continue
         path = PAGES / f"{name}.md"
         page = path.read_text() if path.exists() else blank(name)
-        path.write_text(written(name, page))
-        print(path.relative_to(ROOT))
+        try:
+            path.write_text(written(name, page))
+        except ValueError as error:  # an extra is not installed
+            print(f"{name}: {error}")
     (PAGES / "README.md").write_text(index())
 
 
