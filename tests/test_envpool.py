@@ -26,7 +26,7 @@ class Pool:
     def __init__(self, name, *, num_envs, seed, **options):
         options.pop("max_episode_steps", None)
         self.envs = [gymnasium.make(name, **options) for _ in range(num_envs)]
-        self.seeds = seed
+        self.seeds, self.over = seed, [False] * num_envs
         self.action_space = self.envs[0].action_space
         type(self).made += 1
 
@@ -39,9 +39,18 @@ class Pool:
 
     def step(self, actions):
         assert actions.dtype == self.action_space.dtype
-        steps = [env.step(a) for env, a in zip(self.envs, actions, strict=True)]
-        *arrays, _ = (np.stack(part) for part in zip(*steps, strict=True))
+        steps = [self._step(i, action) for i, action in enumerate(actions)]
+        arrays = [np.stack(part) for part in zip(*steps, strict=True)]
         return *arrays, {"twice": 2 * arrays[1]}
+
+    def _step(self, i, action):
+        """As envpool does, a copy that has ended begins another episode."""
+        if self.over[i]:
+            self.over[i] = False
+            return self.envs[i].reset()[0], 0.0, False, False
+        obs, reward, terminated, truncated, _ = self.envs[i].step(action)
+        self.over[i] = terminated or truncated
+        return obs, reward, terminated, truncated
 
 
 @pytest.fixture
