@@ -267,7 +267,7 @@ def test_host_worlds_quote_their_record():
         ]
 
 
-@pytest.mark.parametrize("name", ["bandit", "reacher", "half-cheetah-velocity"])
+@pytest.mark.parametrize("name", ["bandit", "half-circle", "half-cheetah-velocity"])
 def test_pages_of_worlds_say_what_is_so(name):
     import world_pages
 
