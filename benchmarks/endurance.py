@@ -50,6 +50,12 @@ def outlasts(name: str, steps: int, extreme: bool) -> dict[str, float]:
             }
         )
 
+    def step(body, position, velocity, action):
+        small = robots.NUM_SUBSTEPS[name]
+        return move(
+            tree, body, position, velocity, action, seconds=seconds, num_substeps=small
+        )
+
     @jax.jit
     def run(key):
         key_body, key_act = jax.random.split(key)
@@ -57,17 +63,11 @@ def outlasts(name: str, steps: int, extreme: bool) -> dict[str, float]:
         rest = jnp.tile(jnp.asarray(tree.at_rest, jnp.float32), (COPIES, 1))
 
         def one(carry, key):
-            state, fastest, finite = carry
+            (position, velocity), fastest, finite = carry
             action = jax.random.uniform(
                 key, (COPIES, len(tree.motors)), minval=-1.0, maxval=1.0
             )
-            position, velocity = jax.vmap(
-                lambda body, q, v, a: move(
-                    *(tree, body, q, v, a),
-                    seconds=seconds,
-                    num_substeps=robots.NUM_SUBSTEPS[name],
-                )
-            )(bodies, *state, action)
+            position, velocity = jax.vmap(step)(bodies, position, velocity, action)
             finite &= jnp.isfinite(position).all() & jnp.isfinite(velocity).all()
             fastest = jnp.maximum(fastest, jnp.abs(velocity).max())
             return ((position, velocity), fastest, finite), None
