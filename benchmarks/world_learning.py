@@ -63,9 +63,9 @@ def steps(number: int) -> dict[str, Any]:
 # name, and its agents.
 ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "driving": ({**steps(160), "maml": {"num_steps": 30}}, ["rl2", "maml", "told"]),
-    "maze": (steps(450), ["rl2", "memoryless", "varibad"]),
+    "maze": ({**steps(450), "varibad": steps(150)}, ["rl2", "varibad"]),
     "minatar": (steps(80), ["rl2", "memoryless"]),
-    "xland": ({**steps(40), "num_rule_sets": 1000}, ["rl2", "memoryless"]),
+    "xland": ({**steps(30), "num_rule_sets": 1000}, ["rl2", "memoryless"]),
 }
 
 
@@ -232,6 +232,17 @@ def draw(arms: dict[str, dict]) -> Figure:
     return figure
 
 
+def knowing(world: str, record: dict | None) -> list[str]:
+    """Lays out what a family's own references get, which know the task."""
+    own = ("random initialisation", "no adaptation")
+    return [
+        f"| {world} | {name}, which knows the task | {values[0]:.2f} | "
+        f"{values[-1]:.2f} | | | |"
+        for name, values in (record or {"references": {}})["references"].items()
+        if name not in own
+    ]
+
+
 def table(arms: dict[str, dict]) -> str:
     """Lays out the arms as a markdown table."""
     lines = [
@@ -261,12 +272,11 @@ def table(arms: dict[str, dict]) -> str:
                         f"| {world}{label} | random actions | {mean:.2f} "
                         f"({mean - half:.2f} to {mean + half:.2f}) | | | | |"
                     )
-                for name, values in record["references"].items():
-                    if name not in ("random initialisation", "no adaptation"):
-                        lines.append(
-                            f"| {world} | {name}, which knows the task | "
-                            f"{values[0]:.2f} | {values[-1]:.2f} | | | |"
-                        )
+                for label, told in {
+                    "": record,
+                    ", outside": record.get("outside"),
+                }.items():
+                    lines += knowing(f"{world}{label}", told)
             lines.append(row(world, AGENTS[agent], record, record))
             if "outside" in record:
                 outside = row(
@@ -286,14 +296,14 @@ def safety(arms: dict[str, dict]) -> str:
     lines.append("|---" * (2 + len(names)) + "|")
     some = next(iter(drivers.values()))
     for where, floor in (("within", "random"), ("beyond", "random_outside")):
-        cells = [f"{some[floor]['measures'][name]['mean']:.2f}" for name in names]
+        cells = [f"{some[floor]['measures'][name]['mean']:.3g}" for name in names]
         lines.append(f"| {where} | random actions | " + " | ".join(cells) + " |")
         for agent, record in drivers.items():
             found = record if where == "within" else record["outside"]
             cells = []
             for name in names:
                 first, *_, last = found["measures"][name]["mean"]
-                cells.append(f"{first:.2f} → {last:.2f}")
+                cells.append(f"{first:.3g} → {last:.3g}")
             lines.append(f"| {where} | {AGENTS[agent]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

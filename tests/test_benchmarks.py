@@ -238,3 +238,23 @@ def test_the_advantages_written_in_numpy_are_ours():
     )(jax.tree.map(jnp.asarray, trajectories))
     # The two penalise the baseline's weights differently.
     np.testing.assert_allclose(prepared.advantage, expected, atol=0.03)
+
+
+def test_an_agent_without_memory_is_trained_as_one_with_it_and_carries_nothing():
+    import world_learning
+
+    sizes = {"num_tasks": 2, "num_episodes": 2, "horizon": 3, "num_minibatches": 1}
+    experiments = [
+        world_learning.build("maze", agent, **sizes) for agent in ("rl2", "memoryless")
+    ]
+    _, algorithm = (experiment.algorithm for experiment in experiments)
+    key = jax.random.key(0)
+    state = jax.eval_shape(algorithm.init, key)
+    assert jax.eval_shape(algorithm.step, key, state)[0] == state
+    first, second = (e.origin.options for e in experiments)
+    assert first == second
+    policy, obs = algorithm.policy, jnp.ones(29)
+    params = policy.init(key, 0.0, obs)
+    acted = [policy.apply(params, memory, obs) for memory in (0.0, 5.0)]
+    assert acted[0][0].logits.tolist() == acted[1][0].logits.tolist()
+    assert [memory for *_, memory in acted] == [0.0, 5.0]

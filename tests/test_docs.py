@@ -251,6 +251,20 @@ def test_robots_quote_their_record():
     assert robot_learning.table(record("robot_learning.json")["pairs"]) in page
 
 
+def test_further_worlds_quote_their_record():
+    import world_learning
+
+    page = (ROOT / "docs" / "results" / "worlds.md").read_text()
+    arms = record("world_learning.json")["arms"]
+    assert world_learning.table(arms) in page
+    assert world_learning.safety(arms) in page
+    # Nobody walks shorter than the shortest path.
+    for name, arm in arms.items():
+        if name.startswith("maze/"):
+            optimum = arm["references"]["shortest path"][0]
+            assert max(low for low, _ in arm["return_ci"]) <= optimum
+
+
 def test_host_worlds_quote_their_record():
     quoted, worlds = rows("../host_worlds.md"), record("worlds.json")["worlds"]
     for label, name in {
