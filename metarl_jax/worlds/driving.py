@@ -1,6 +1,9 @@
 """A car of unknown grip, steering and load among others, on a road of three lanes."""
 
-from typing import Literal
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
 
 from metarl_jax.envs.driving.family import driving_family
 from metarl_jax.recipe import World
@@ -23,8 +26,15 @@ def tasks(
     return driving_family(horizon=horizon, num_vehicles=num_vehicles, heldout=heldout)
 
 
+def shown(task: Any) -> jax.Array:
+    """Returns what who knows the car is told: it and the traffic, each about 1."""
+    car = [task.friction, task.wheelbase / 3, 3 * task.steering_delay, task.load]
+    return jnp.stack([*car, 30 * task.density, task.aggressiveness])
+
+
 driving = World(
     tasks,
+    shown=shown,
     defaults={
         "gradient": {"num_episodes": 10, "num_eval_episodes": 10},
         "memory": {
