@@ -25,10 +25,5 @@ def tasks(
 
 
 half_cheetah_direction = World(
-    tasks,
-    defaults={
-        **RUNNING,
-        "inference": {**RUNNING["inference"], "num_steps": 60},
-    },
-    shown=lambda task: task.goal[None],
+    tasks, defaults=RUNNING, shown=lambda task: task.goal[None]
 )

@@ -51,7 +51,7 @@ RUNNING = {
     },
     "varibad": {"num_steps": 200},
     "inference": {
-        "num_steps": 80,
+        "num_steps": 60,
         "num_eval_episodes": 1,
         "num_adaptation_steps": 2,
     },
