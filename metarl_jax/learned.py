@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from metarl_jax import choice, evaluation, plotting
+from metarl_jax.differences import Pair
 from metarl_jax.envs.host import simulator_errors
 from metarl_jax.runs import drawable, files, history, protocol
 from metarl_jax.runs import evaluation as measuring
@@ -226,6 +227,16 @@ class Comparison(NamedTuple):
     results: Mapping[str, Mapping[str, Any]]
 
     @property
+    def differences(self) -> list[Pair]:
+        """How each two of them differ, after the last step that all have."""
+        return plotting.pairs(self.results)
+
+    @property
+    def differences_table(self) -> str:
+        """The differences as a markdown table, and what it means in a sentence."""
+        return plotting.differences_markdown(self.results)
+
+    @property
     def csv(self) -> str:
         """All that was measured, a line for each adaptation step."""
         return plotting.as_csv(self.results)
@@ -239,7 +250,7 @@ class Comparison(NamedTuple):
 def compare(
     runs: Mapping[str, Any] | Sequence[Any], **counts: int | None
 ) -> Comparison:
-    """Compares what was learned, in a table and a figure.
+    """Compares what was learned: a table, a figure, and which differences are real.
 
     >>> import metarl_jax
     >>> results = {}

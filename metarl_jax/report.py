@@ -25,6 +25,8 @@ _SAID = {
     "adaptation, as recorded at every meta-training step.",
     "adaptation_curve": "Held-out tasks: the mean return of fresh episodes after each "
     "round of adaptation.",
+    "performance_profiles": "The share of held-out tasks on which more than a return "
+    "is reached: a curve above another everywhere is better on easy and hard tasks.",
     "paths": "Where the agent goes on a few held-out tasks, before and after adapting.",
     "beliefs": "What the agent believes of a few held-out tasks, round by round.",
     "goal_beliefs": "Where the agent believes the goal is, and the exact posterior.",
@@ -79,11 +81,12 @@ def write_report(
     title = title or " and ".join(names)
     sections = [
         _section("Adaptation to held-out tasks", _adaptation(records, figures)),
+        _section("Which differences are real", _differences(records, figures)),
         _section("Meta-training", _figure("learning_curve", figures)),
         _section(
             "What it does",
             _moving(directories)
-            + "".join(_figure(name, figures) for name in list(_SAID)[2:]),
+            + "".join(_figure(name, figures) for name in list(_SAID)[3:]),
         ),
         _section(
             "What was learned",
@@ -164,6 +167,16 @@ def _adaptation(records: plotting.Records, figures: Mapping[str, bytes]) -> str:
         said[f"The runs were evaluated differently: {found}."] = None
     paragraphs = "".join(f"<p>{_text(text)}</p>" for text in said)
     return _figure("adaptation_curve", figures) + _table(head, rows) + paragraphs
+
+
+def _differences(records: plotting.Records, figures: Mapping[str, bytes]) -> str:
+    if len(records.evaluations) < 2:
+        return ""
+    head, rows, said = tables.differences_cells(records.evaluations)
+    if not rows:
+        return ""
+    table = _table(head, [[_text(cell) for cell in row] for row in rows])
+    return f"{table}<p>{said}</p>" + _figure("performance_profiles", figures)
 
 
 def _options(config: Mapping[str, Any]) -> dict[str, Any]:

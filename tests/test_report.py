@@ -105,7 +105,10 @@ def test_several_runs_are_compared_what_differs_first(tmp_path):
     directories = [tmp_path / "run0", tmp_path / "run1"]
     path = report.write_report(directories, tmp_path / "b.html", labels=["one", "two"])
     page = page_of(path)
-    assert len(page.named("img")) == 2
+    assert len(page.named("img")) == 3  # curves and performance profiles
+    (told,) = (row for row in page.rows if row[0] == "one - two")
+    assert "%" in told[2]
+    assert "p corrected for 1 pair (Holm)" in "".join(page.said)
     recorded = json.loads((tmp_path / "run0" / "evaluation.json").read_text())
     assert page.row("one")[0].startswith(f"{recorded['return_mean'][0]:.2f} [")
     names = [row[0] for row in page.rows]

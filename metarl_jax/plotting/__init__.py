@@ -7,6 +7,7 @@ Each figure is a function of recorded JSON and can be drawn again at any time
 from metarl_jax.plotting.curves import (
     adaptation_curve,
     learning_curve,
+    performance_profiles,
     sample_efficiency,
 )
 from metarl_jax.plotting.plane import beliefs, goal_beliefs, paths
@@ -21,7 +22,13 @@ from metarl_jax.plotting.style import (
     write_figures,
     write_png,
 )
-from metarl_jax.plotting.tables import as_csv, as_latex, markdown
+from metarl_jax.plotting.tables import (
+    as_csv,
+    as_latex,
+    differences_markdown,
+    markdown,
+    pairs,
+)
 
 __all__ = [
     "GREY",
@@ -33,11 +40,14 @@ __all__ = [
     "as_latex",
     "as_svg",
     "beliefs",
+    "differences_markdown",
     "draw",
     "goal_beliefs",
     "learning_curve",
     "markdown",
+    "pairs",
     "paths",
+    "performance_profiles",
     "plain",
     "plot_run",
     "plot_runs",

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from metarl_jax import differences
 from metarl_jax.plotting.style import (
     GREY,
     PALETTE,
@@ -125,11 +126,7 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
             label=plain(f"{name} (published)"),
             zorder=4,
         )
-    units = dict.fromkeys(
-        result.get("adaptation_unit", "adaptation steps")  # older records lack it
-        for result in evaluations.values()
-    )
-    axes.set_xlabel(plain(" or ".join(units)))
+    axes.set_xlabel(_unit(evaluations))
     axes.set_ylabel("mean return of an episode")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if last == 0:
@@ -140,8 +137,8 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     said = [f"mean and {' or '.join(intervals)}"]
     if len(counts) == 1:
         said[0] += f", {counts.pop()}"
-    if differences := protocol.differences(results):
-        said.append(f"evaluated differently: {differences}")
+    if unalike := protocol.differences(results):
+        said.append(f"evaluated differently: {unalike}")
     said += [
         f"no mean where returns are not finite{'' if alone else f', {label}'}: of "
         f"{result['num_seeds'] * result['num_tasks']} tasks up to {max(not_finite)}"
@@ -152,6 +149,45 @@ def adaptation_curve(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
     set_title(axes, title, "\n".join(said))
     legend_below(figure, axes)
     return figure
+
+
+def performance_profiles(evaluations: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draws which share of the held-out tasks each run reaches a return on.
+
+    After the last adaptation step that all runs have.
+
+    Args:
+      evaluations: `evaluation.json` by the run's label, with `returns`.
+    """
+    figure, axes = new_figure()
+    step = min(max(result["adaptation_step"]) for result in evaluations.values())
+    returns = {
+        label: np.array(result["returns"], float)[:, :, step]
+        for label, result in evaluations.items()
+    }
+    ends = [f(x) for x in returns.values() for f in (np.nanmin, np.nanmax)]
+    thresholds = np.linspace(min(ends), max(ends), 200)
+    for i, (label, values) in enumerate(returns.items()):
+        share, low, high = differences.performance_profile(values, thresholds)
+        colour = PALETTE[i % len(PALETTE)]
+        axes.plot(thresholds, share, color=colour, label=plain(label))
+        axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel(f"return on a task after {step} {_unit(evaluations)}, τ")
+    axes.set_ylabel("share of tasks above τ")
+    axes.set_ylim(-0.02, 1.02)
+    found = list(dict.fromkeys(map(protocol.interval, evaluations.values())))
+    set_title(axes, "Performance profiles", f"share and {' or '.join(found)}")
+    legend_below(figure, axes)
+    return figure
+
+
+def _unit(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """Says what adaptation is counted in."""
+    units = dict.fromkeys(
+        result.get("adaptation_unit", "adaptation steps")  # older records lack it
+        for result in evaluations.values()
+    )
+    return plain(" or ".join(units))
 
 
 def sample_efficiency(record: Mapping[str, Any]) -> Figure:

@@ -8,10 +8,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from metarl_jax.plotting import insides
-from metarl_jax.plotting.curves import adaptation_curve, learning_curve
+from metarl_jax.plotting.curves import (
+    adaptation_curve,
+    learning_curve,
+    performance_profiles,
+)
 from metarl_jax.plotting.plane import beliefs, goal_beliefs, paths
 from metarl_jax.plotting.style import STYLE, write_figures
-from metarl_jax.plotting.tables import as_csv, as_latex
+from metarl_jax.plotting.tables import as_csv, as_latex, differences_markdown
 from metarl_jax.runs import drawable, files, grouping, protocol
 
 
@@ -71,9 +75,10 @@ def plot_runs(
       tables: whether the adaptation table is written too, as CSV and LaTeX.
 
     Returns:
-      The files written: `learning_curve`, `adaptation_curve` and, for a single run,
+      The files written: `learning_curve`, `adaptation_curve`; for a single run
       `paths`, `beliefs`, `goal_beliefs` and what was inspected, where these were
-      recorded.
+      recorded; for several `performance_profiles` and `differences.md`, which of them
+      are real.
 
     Raises:
       ValueError: if a directory is no run or given twice, nothing was recorded yet, a
@@ -92,14 +97,16 @@ def plot_runs(
                 "that has trained at least one step is required"
             )
         written = write_figures(figures, Path(output), image_format)
+    texts = {}
+    if differences := differences_markdown(records.evaluations):
+        texts["differences.md"] = f"{differences}\n"
     if tables and records.evaluations:
-        directory = written[0].parent
-        for name, text in (
-            ("adaptation_table.csv", as_csv(records.evaluations)),
-            ("adaptation_table.tex", as_latex(records.evaluations)),
-        ):
-            files.replace_text(directory / name, text)
-            written.append(directory / name)
+        texts["adaptation_table.csv"] = as_csv(records.evaluations)
+        texts["adaptation_table.tex"] = as_latex(records.evaluations)
+    for name, text in texts.items():
+        path = written[0].parent / name
+        files.replace_text(path, text)
+        written.append(path)
     return written
 
 
@@ -155,6 +162,9 @@ def draw(records: Records, *, x: str = "steps") -> dict[str, Figure]:
         figures["learning_curve"] = learning_curve(records.metrics, x=x)
     if records.evaluations:
         figures["adaptation_curve"] = adaptation_curve(records.evaluations)
+        compared = {k: v for k, v in records.evaluations.items() if "returns" in v}
+        if len(compared) > 1:
+            figures["performance_profiles"] = performance_profiles(compared)
     if records.alone and (recorded := drawable.read_paths(records.alone)):
         figures["paths"] = paths(recorded)
         if "beliefs" in recorded:

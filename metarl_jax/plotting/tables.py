@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl_jax import differences
 from metarl_jax.runs import protocol
 
 Results = Mapping[str, Mapping[str, Any]]  # by the run's label
@@ -35,6 +36,67 @@ def markdown(results: Results) -> str:
         cells += [""] * (len(steps) - len(cells))
         rows.append(f"| {label} | {' | '.join(cells)} | {protocol.interval(result)} |")
     return "\n".join(rows)
+
+
+def pairs(results: Results) -> list[differences.Pair]:
+    """Compares each two of several runs after the last step that all have.
+
+    Those of which the returns were not recorded are left out.
+    """
+    step = min(max(result["adaptation_step"]) for result in results.values())
+    returns, met = {}, {}
+    for label, result in results.items():
+        if "returns" in result:
+            returns[label] = np.array(result["returns"], float)[:, :, step]
+            met[label] = result.get("heldout_tasks")
+    return differences.compare_all(returns, met)
+
+
+def differences_markdown(results: Results) -> str:
+    """Returns which differences of several runs are real, a row for each two.
+
+    Empty where there are no two that can be compared.
+    """
+    head, rows, said = differences_cells(results)
+    if not rows:
+        return ""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:], "", said])
+
+
+def differences_cells(results: Results) -> tuple[list[str], list[list[str]], str]:
+    """Returns head and rows of the table of differences, and what it means."""
+    step = min(max(result["adaptation_step"]) for result in results.values())
+    head = [f"after {step}", "difference", "better on", "p", "more seeds needed"]
+    rows, found = [], pairs(results) if len(results) > 1 else []
+    for pair in found:
+        gap, odds = pair.difference, pair.improvement
+        percent = [_percent(x) for x in (odds.value, odds.ci_low, odds.ci_high)]
+        rows.append(
+            [
+                f"{pair.one} - {pair.other}",
+                f"{_number(gap.value)} [{_number(gap.ci_low)}, {_number(gap.ci_high)}]",
+                "{} % [{}, {}]".format(*percent),
+                _number(pair.p_value, digits=3),
+                "–" if pair.more_seeds is None else str(pair.more_seeds),
+            ]
+        )
+    return head, rows, said_of(found) if found else ""
+
+
+def said_of(found: Sequence[differences.Pair]) -> str:
+    """Says what a table of differences means."""
+    alike = "Compared task by task"
+    if not all(pair.paired for pair in found):
+        alike += " where the tasks are the same"
+    over = "seeds" if all(pair.num_seeds > 1 for pair in found) else "tasks"
+    alone = "" if over == "seeds" else ", of one seed: another training may differ"
+    count = f"{len(found)} pair{'s' * (len(found) > 1)}"
+    return (
+        f"{alike}; 95 % intervals over {over}{alone}; p corrected for {count} (Holm): "
+        "below .05 is real, but for one such table in twenty. More seeds of each would "
+        "tell two apart if they differ, and seeds vary, as measured here."
+    )
 
 
 def as_csv(results: Results) -> str:
@@ -128,8 +190,12 @@ def rows_of(result: Mapping[str, Any]) -> dict[str, list[list[float | None]]]:
     return rows
 
 
-def _number(x: float | None) -> str:
-    return "–" if x is None or not np.isfinite(x) else f"{x:.2f}"
+def _number(x: float | None, digits: int = 2) -> str:
+    return "–" if x is None or not np.isfinite(x) else f"{x:.{digits}f}"
+
+
+def _percent(x: float) -> str:
+    return "–" if not np.isfinite(x) else f"{100 * x:.0f}"
 
 
 def _latex_cell(values: Sequence[float | None]) -> str:

@@ -1,11 +1,13 @@
 """Evaluates a trained run on held-out tasks and records it in the run's directory."""
 
+import hashlib
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax import evaluation, intervals, rollout
@@ -28,7 +30,7 @@ from metarl_jax.runs.experiment import (
     task_group_size,
 )
 from metarl_jax.runs.progress import announced
-from metarl_jax.types import Agent, State, Trajectory
+from metarl_jax.types import Agent, State, Task, Trajectory
 from metarl_jax.validation import check_seed
 
 # What is drawn of the held-out tasks: enough to see, few enough to see clearly.
@@ -173,7 +175,7 @@ def measure(
         f"{protocol.num_episodes} episode{'s' * (protocol.num_episodes > 1)} each",
     ):
         agents: Any = states
-        (curve, told), references, paths = _measure(
+        ((curve, told), met), references, paths = _measure(
             experiment, protocol, keys, agents.agent
         )
         beliefs = _goal_beliefs(experiment, keys, states)
@@ -195,6 +197,7 @@ def measure(
         "num_seeds": num_seeds,
         "actions": "sampled",
         "evaluation_seed": seed,
+        "heldout_tasks": [_fingerprint(met, i) for i in range(num_seeds)],
         "evaluation_seconds": round(time.perf_counter() - start, 2),
         "return_mean_by_seed": np.mean(curve, axis=1),
         "returns": np.round(curve.astype(float), 3),  # [S, N, K + 1]
@@ -249,8 +252,10 @@ def _unless_interrupted(function, *args: Any) -> Any:
 
 def _measure(
     experiment: Experiment, protocol: Evaluation, keys: jax.Array, agents: Agent
-) -> tuple[tuple[np.ndarray, dict[str, np.ndarray]], dict[str, np.ndarray], Any]:
+) -> tuple[Any, dict[str, np.ndarray], Any]:
     """Measures curves, what is told beside, reference rows and paths of all seeds.
+
+    With the curves come the held-out tasks.
 
     Each is a program of its own: compiling them one by one needs less memory.
     """
@@ -261,7 +266,7 @@ def _measure(
         key, agent = inputs
         return evaluation.evaluate_measures(
             key, tasks, algorithm.policy, algorithm.adapt, agent, **settings
-        )
+        ), evaluation.heldout_tasks(key, tasks, num_tasks=protocol.num_tasks)
 
     def references(inputs):
         key, agent = inputs
@@ -334,6 +339,16 @@ def _rows(returns: np.ndarray) -> dict[str, Any]:
         "return_iqm_ci": np.stack([summary.iqm_ci_low, summary.iqm_ci_high], axis=-1),
         "num_not_finite": summary.num_not_finite,
     }
+
+
+def _fingerprint(task: Task, seed: int) -> str:
+    """Tells the held-out tasks of a seed `[S, N]` from others."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(task):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        digest.update(np.ascontiguousarray(leaf[seed]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _told(values: np.ndarray) -> dict[str, Any]:

@@ -81,6 +81,13 @@ def merged_evaluation(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
         if all(name in result["references"] for result in results):
             rows = [result["references"][name]["return_mean"] for result in results]
             references[name] = _reference(np.array(rows, float), weights)
+    measures = {}
+    for name in first.get("measures", {}):
+        if all(name in result.get("measures", {}) for result in results):
+            rows = [result["measures"][name]["mean"] for result in results]
+            row = _reference(np.array(rows, float), weights)
+            measures[name] = {"mean": row["return_mean"], "ci": row["return_ci"]}
+    met = [seed for result in results for seed in result.get("heldout_tasks") or ()]
     merged = {
         **first,
         "return_mean": summary.mean,
@@ -93,6 +100,8 @@ def merged_evaluation(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | 
         "num_seeds": len(returns),
         "returns": returns,
         "return_mean_by_seed": np.mean(returns, axis=1),
+        "heldout_tasks": met if len(met) == len(returns) else None,
+        "measures": measures,
     }
     return files.jsonable(merged)
 
