@@ -15,13 +15,12 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from metarl_jax import spaces
-from metarl_jax.types import Task, TaskDistribution
+from metarl_jax.types import Key, Task, TaskDistribution
 from metarl_jax.validation import check_seed, check_tasks
 
 
-# Compiled once for an environment, however many tasks there are of it.
-@functools.partial(jax.jit, static_argnames="env")
-def _reset(env, key, task):
+def reset(env: Any, key: Key, task: Task) -> tuple[Any, Any]:
+    """Begins an episode: what is carried from step to step, and the observation."""
     key, key_reset = jax.random.split(key)
     obs, state = env.reset_env(key_reset, task)
     # What is a Python number or weakly typed here would compile the step twice.
@@ -29,8 +28,8 @@ def _reset(env, key, task):
     return (key, state), obs
 
 
-@functools.partial(jax.jit, static_argnames="env")
-def _step(env, carry, action, task):
+def step(env: Any, carry: Any, action: Any, task: Task) -> tuple[Any, Any]:
+    """Takes a step: what is carried, and the observation, the reward and both ends."""
     key, state = carry
     key, key_step = jax.random.split(key)
     action = spaces.given(env.action_space(task), action)
@@ -38,12 +37,17 @@ def _step(env, carry, action, task):
     return (key, state), (obs, reward, terminated, env.is_truncated(state, task))
 
 
+# Compiled once for an environment, however many tasks there are of it.
+_reset = jax.jit(reset, static_argnames="env")
+_step = jax.jit(step, static_argnames="env")
+
+
 @functools.cache
 def _first_process() -> int | None:
     return multiprocessing.current_process().pid
 
 
-def _check_process() -> None:
+def check_process() -> None:
     """Refuses a forked process, in which JAX waits for threads that are not there."""
     if multiprocessing.current_process().pid != _first_process():
         raise RuntimeError(
@@ -67,7 +71,7 @@ class GymnasiumTask(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begins an episode; a seed begins the random stream anew as well."""
-        _check_process()
+        check_process()
         super().reset(seed=seed, options=options)
         if seed is not None:
             self._key = jax.random.key(seed)
@@ -86,7 +90,10 @@ class GymnasiumTask(gymnasium.Env):
         if self._steps_left == 0:
             raise ResetNeeded("the episode has ended or not begun; reset() is required")
         (self._key, self._state), outcome = _step(
-            self._env, (self._key, self._state), self._drawn(action), self._task
+            self._env,
+            (self._key, self._state),
+            drawn(self.action_space, action),
+            self._task,
         )
         # Leaf by leaf: `jax.device_get` would take twice the time of the whole step.
         obs, reward, terminated, truncated = jax.tree.map(np.asarray, outcome)
@@ -98,27 +105,37 @@ class GymnasiumTask(gymnasium.Env):
         obs = spaces.to_numpy(self.observation_space, obs)
         return obs, float(reward), terminated, truncated, {}
 
-    def _drawn(self, action: Any) -> Any:
-        """Returns what a policy would have drawn to take this action."""
-        space = self.action_space
-        if isinstance(space, gymnasium.spaces.Discrete):
-            if not space.contains(np.asarray(action)):
-                raise ValueError(
-                    f"an action must be an integer from {space.start} to "
-                    f"{space.start + space.n - 1}; got {action!r}"
-                )
-            return np.asarray(action) - space.start
-        if isinstance(space, gymnasium.spaces.Box):
-            numbers = np.asarray(action)
-            is_number = numbers.dtype.kind in "biuf"
-            if numbers.shape != space.shape or not is_number or np.isnan(numbers).any():
-                raise ValueError(
-                    f"an action must be numbers of shape {space.shape}, none of them "
-                    f"NaN; got {action!r}"
-                )
-            # Before they are cast to the types that JAX has.
-            return np.clip(numbers, space.low, space.high)
-        return action
+
+def drawn(space: gymnasium.Space, action: Any, batch: tuple[int, ...] = ()) -> Any:
+    """Returns what a policy would have drawn to take an action, or a batch of them.
+
+    Raises:
+      ValueError: if one is no number of a `Discrete` space, or for a `Box` not of its
+        shape or NaN somewhere; one outside of its bounds is clipped.
+    """
+    each = f" for each of {batch[0]} copies" if batch else ""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        numbers = np.asarray(action)
+        last = space.start + space.n - 1
+        whole = numbers.shape == batch and numbers.dtype.kind in "iu"
+        if not (whole and np.all((numbers >= space.start) & (numbers <= last))):
+            raise ValueError(
+                f"an action must be an integer from {space.start} to {last}{each}; got "
+                f"{action!r}"
+            )
+        return numbers - space.start
+    if isinstance(space, gymnasium.spaces.Box):
+        numbers = np.asarray(action)
+        is_number = numbers.dtype.kind in "biuf"
+        shape = batch + space.shape
+        if numbers.shape != shape or not is_number or np.isnan(numbers).any():
+            raise ValueError(
+                f"an action must be numbers of shape {shape}, none of them NaN; got "
+                f"{action!r}"
+            )
+        # Before they are cast to the types that JAX has.
+        return np.clip(numbers, space.low, space.high)
+    return action
 
 
 def as_gymnasium(
@@ -143,9 +160,15 @@ def as_gymnasium(
         among gymnasium's, or an observation is not what its space declares.
       RuntimeError: in a forked process, here or by a later `reset`.
     """
-    _check_process()
-    check_tasks(tasks)
+    check_process()
     check_seed(seed)
+    check_task(tasks, task)
+    return GymnasiumTask(tasks, task, seed)
+
+
+def check_task(tasks: TaskDistribution, task: Task) -> None:
+    """Raises a `ValueError` unless it is one task of a family that can be shown."""
+    check_tasks(tasks)
     like = jax.eval_shape(tasks.sample, jax.random.key(0))
     shapes = [
         (jax.tree.structure(tree), [np.shape(x) for x in jax.tree.leaves(tree)])
@@ -162,4 +185,3 @@ def as_gymnasium(
     jax.eval_shape(
         lambda key: shows(tasks.env.reset_env(key, task)[0]), jax.random.key(0)
     )
-    return GymnasiumTask(tasks, task, seed)
