@@ -19,7 +19,9 @@ from metarl_jax.types import Key, Task, TaskDistribution
 from metarl_jax.validation import check_seed, check_tasks
 
 
-def reset(env: Any, key: Key, task: Task) -> tuple[Any, Any]:
+# Compiled once for an environment, however many tasks there are of it.
+@functools.partial(jax.jit, static_argnames="env")
+def _reset(env: Any, key: Key, task: Task) -> tuple[Any, Any]:
     """Begins an episode: what is carried from step to step, and the observation."""
     key, key_reset = jax.random.split(key)
     obs, state = env.reset_env(key_reset, task)
@@ -28,7 +30,8 @@ def reset(env: Any, key: Key, task: Task) -> tuple[Any, Any]:
     return (key, state), obs
 
 
-def step(env: Any, carry: Any, action: Any, task: Task) -> tuple[Any, Any]:
+@functools.partial(jax.jit, static_argnames="env")
+def _step(env: Any, carry: Any, action: Any, task: Task) -> tuple[Any, Any]:
     """Takes a step: what is carried, and the observation, the reward and both ends."""
     key, state = carry
     key, key_step = jax.random.split(key)
@@ -37,17 +40,12 @@ def step(env: Any, carry: Any, action: Any, task: Task) -> tuple[Any, Any]:
     return (key, state), (obs, reward, terminated, env.is_truncated(state, task))
 
 
-# Compiled once for an environment, however many tasks there are of it.
-_reset = jax.jit(reset, static_argnames="env")
-_step = jax.jit(step, static_argnames="env")
-
-
 @functools.cache
 def _first_process() -> int | None:
     return multiprocessing.current_process().pid
 
 
-def check_process() -> None:
+def _check_process() -> None:
     """Refuses a forked process, in which JAX waits for threads that are not there."""
     if multiprocessing.current_process().pid != _first_process():
         raise RuntimeError(
@@ -71,7 +69,7 @@ class GymnasiumTask(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begins an episode; a seed begins the random stream anew as well."""
-        check_process()
+        _check_process()
         super().reset(seed=seed, options=options)
         if seed is not None:
             self._key = jax.random.key(seed)
@@ -92,7 +90,7 @@ class GymnasiumTask(gymnasium.Env):
         (self._key, self._state), outcome = _step(
             self._env,
             (self._key, self._state),
-            drawn(self.action_space, action),
+            _drawn(self.action_space, action),
             self._task,
         )
         # Leaf by leaf: `jax.device_get` would take twice the time of the whole step.
@@ -106,7 +104,7 @@ class GymnasiumTask(gymnasium.Env):
         return obs, float(reward), terminated, truncated, {}
 
 
-def drawn(space: gymnasium.Space, action: Any, batch: tuple[int, ...] = ()) -> Any:
+def _drawn(space: gymnasium.Space, action: Any, batch: tuple[int, ...] = ()) -> Any:
     """Returns what a policy would have drawn to take an action, or a batch of them.
 
     Raises:
@@ -160,13 +158,13 @@ def as_gymnasium(
         among gymnasium's, or an observation is not what its space declares.
       RuntimeError: in a forked process, here or by a later `reset`.
     """
-    check_process()
+    _check_process()
     check_seed(seed)
-    check_task(tasks, task)
+    _check_task(tasks, task)
     return GymnasiumTask(tasks, task, seed)
 
 
-def check_task(tasks: TaskDistribution, task: Task) -> None:
+def _check_task(tasks: TaskDistribution, task: Task) -> None:
     """Raises a `ValueError` unless it is one task of a family that can be shown."""
     check_tasks(tasks)
     like = jax.eval_shape(tasks.sample, jax.random.key(0))

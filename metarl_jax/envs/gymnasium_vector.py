@@ -20,7 +20,12 @@ from metarl_jax import spaces
 from metarl_jax.envs import gymnasium_bridge as bridge
 from metarl_jax.envs.host import HostEnvironment
 from metarl_jax.types import Task, TaskDistribution
-from metarl_jax.validation import check_at_least, check_choice, check_seed
+from metarl_jax.validation import (
+    check_at_least,
+    check_choice,
+    check_seed,
+    check_tasks,
+)
 
 
 def _chosen(mask, yes, no):
@@ -38,13 +43,13 @@ def _chosen(mask, yes, no):
 @functools.partial(jax.jit, static_argnames="env")
 def _reset(env, mask, carry, obs, keys, tasks):
     """Begins an episode in some copies."""
-    begun = jax.vmap(functools.partial(bridge.reset, env))(keys, tasks)
+    begun = jax.vmap(functools.partial(bridge._reset, env))(keys, tasks)
     return _chosen(mask, begun, (carry, obs))
 
 
 @functools.partial(jax.jit, static_argnames="env")
 def _begin(env, keys, tasks):
-    return jax.vmap(functools.partial(bridge.reset, env))(keys, tasks)
+    return jax.vmap(functools.partial(bridge._reset, env))(keys, tasks)
 
 
 @functools.partial(jax.jit, static_argnames=("env", "mode", "horizon"))
@@ -55,7 +60,7 @@ def _step(env, mode, horizon, carry, over, num_steps, actions, tasks):
       What is carried, the observation, how many steps each episode has, the rewards,
       both ends, and the observations at which episodes ended.
     """
-    take = jax.vmap(functools.partial(bridge.step, env))
+    take = jax.vmap(functools.partial(bridge._step, env))
     taken, (last, reward, terminated, truncated) = take(carry, actions, tasks)
     num_steps = num_steps + 1
     truncated = (truncated | (num_steps >= horizon)) & ~terminated
@@ -127,7 +132,7 @@ class GymnasiumTasks(gymnasium.vector.VectorEnv):
         Raises:
           ValueError: if the seeds or the mask do not fit the copies.
         """
-        bridge.check_process()
+        bridge._check_process()
         num = self.num_envs
         mask = np.asarray((options or {}).get("reset_mask", np.ones(num, bool)))
         if mask.shape != (num,) or mask.dtype != bool or not mask.any():
@@ -171,7 +176,7 @@ class GymnasiumTasks(gymnasium.vector.VectorEnv):
         waits = self._mode == AutoresetMode.DISABLED and self._over.any()
         if self._carry is None or waits:
             raise ResetNeeded("an episode has ended or not begun; reset() is required")
-        actions = bridge.drawn(self.single_action_space, actions, (self.num_envs,))
+        actions = bridge._drawn(self.single_action_space, actions, (self.num_envs,))
         self._carry, self._obs, self._num_steps, outcome, last = _step(
             self._env,
             self._mode,
@@ -228,7 +233,8 @@ def as_gymnasium_vector(
         Gymnasium's own vector environments.
       RuntimeError: in a forked process.
     """
-    bridge.check_process()
+    bridge._check_process()
+    check_tasks(tasks)
     check_seed(seed)
     modes = tuple(mode.value for mode in AutoresetMode)
     check_choice(modes, autoreset_mode=autoreset_mode)
@@ -248,11 +254,11 @@ def as_gymnasium_vector(
         check_at_least(1, num_envs=num_envs)
     else:
         check_at_least(1, num_envs=num_envs)
-        bridge.check_task(tasks, task)
+        bridge._check_task(tasks, task)
         task = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))), task
         )
-    bridge.check_task(tasks, jax.tree.map(lambda leaf: leaf[0], task))
+    bridge._check_task(tasks, jax.tree.map(lambda leaf: leaf[0], task))
     for kind in ("action", "observation"):
         _check_bounds(kind, getattr(tasks.env, f"{kind}_space"), task)
     mode = AutoresetMode(autoreset_mode)

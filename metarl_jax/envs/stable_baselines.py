@@ -26,6 +26,9 @@ def as_stable_baselines(
     Raises:
       ValueError: as `as_gymnasium_vector` does, or without Stable-Baselines3.
     """
+    copies = as_gymnasium_vector(
+        tasks, task, num_envs=num_envs, seed=seed, autoreset_mode="SameStep"
+    )
     try:
         from stable_baselines3.common.vec_env import VecEnv
     except ModuleNotFoundError:
@@ -78,8 +81,4 @@ def as_stable_baselines(
         def env_is_wrapped(self, wrapper_class, indices=None):
             return [False for _ in self._get_indices(indices)]
 
-    return Copies(
-        as_gymnasium_vector(
-            tasks, task, num_envs=num_envs, seed=seed, autoreset_mode="SameStep"
-        )
-    )
+    return Copies(copies)
