@@ -119,7 +119,7 @@ BodyEngine = Literal["planar", "mujoco"]
 def robot_family(
     locomotion: Locomotion,
     *,
-    engine: Engine | None = None,
+    engine: Engine | None = "planar",
     horizon: int | None = None,
     sample_physics: Callable[[Key, Physics], Physics] | None = None,
 ) -> TaskDistribution:
@@ -128,9 +128,9 @@ def robot_family(
     Args:
       locomotion: what it is to do.
       engine: `"planar"`, a robot in a plane inside the compiled step; `"mujoco"`,
-        MuJoCo on the host; `"mjx"`, MuJoCo's own inside the compiled step; None: of
-        what moves in a plane `"planar"`, of others `"mjx"` where JAX has an
-        accelerator and it is installed, else `"mujoco"`.
+        MuJoCo on the host; `"mjx"`, MuJoCo's own inside the compiled step; None, of
+        robots that do not move in a plane: `"mjx"` where JAX has an accelerator and it
+        is installed, else `"mujoco"`.
       horizon: T, control steps in an episode; None: the definition's.
       sample_physics: `(key, physics) -> physics`, the body of a task; None: as it is.
 
@@ -142,10 +142,9 @@ def robot_family(
         a robot, or the horizon is below 1.
     """
     is_planar = locomotion.robot in ROBOTS
-    if engine is None:
+    if engine is None and not is_planar:
         accelerated = jax.default_backend() != "cpu" and mjx.is_installed()
-        spatial: Engine = "mjx" if accelerated else "mujoco"
-        engine = "planar" if is_planar else spatial
+        engine = "mjx" if accelerated else "mujoco"
     engines = ("planar", "mujoco", "mjx") if is_planar else ("mujoco", "mjx")
     check_choice(engines, engine=engine)
     if horizon is not None:
