@@ -91,7 +91,7 @@ def first_heading(path: Path) -> str:
 
 
 def navigation() -> dict[str, list]:
-    """Returns the parts of the navigation that are found."""
+    """Returns what is found besides the navigation that is written down."""
     docs = ROOT / "docs"
 
     def pages(folder):
@@ -104,10 +104,13 @@ def navigation() -> dict[str, list]:
         ]
         return [*index, *rest]
 
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    more = [p for p in sorted(docs.glob("*.md")) if f"{p.name}\n" not in listed]
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     made = [{name: f"worlds/{name}.md"} for name in worlds()]
     return {
-        "Algorithms": ["algorithms.md", *pages("algorithms")],
+        "How to": [{first_heading(p): p.name} for p in more],
+        "Algorithms": pages("algorithms"),
         "Worlds": [*pages("worlds"), *made],
         "Results": pages("results"),
         "Notebooks": [
@@ -125,8 +128,7 @@ def on_config(config):
     found = navigation()
     for entry in config["nav"]:
         for title in entry:
-            if title in found:
-                entry[title] = found[title]
+            entry[title] = [*(entry[title] or []), *found.get(title, [])]
     return config
 
 
