@@ -363,6 +363,7 @@ def board(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]
     """Draws a game's board: what stands on each of its squares, a colour a kind."""
     del others
     seen = np.concatenate([film.episode.obs, film.episode.next_obs[-1:]])
+    seen = seen.reshape(-1, *film.env.shape)  # a policy may see it flattened
     kinds = np.where(seen.any(axis=-1), seen.argmax(axis=-1) + 1.0, np.nan)
     look = {"cmap": "tab10", "vmin": 0.5, "vmax": 10.5}
     picture = axes.imshow(kinds[0], interpolation="nearest", **look)
