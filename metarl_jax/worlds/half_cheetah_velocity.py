@@ -32,8 +32,8 @@ RUNNING = {
         "num_eval_episodes": 10,
         "discount": 0.99,
     },
-    "maml": {"inner_lr": 0.5, "max_kl": 0.03},
-    "promp": {"inner_lr": 0.5, "outer_lr": 3e-3},
+    "maml": {"inner_lr": 0.3, "max_kl": 0.03},
+    "promp": {"inner_lr": 0.3, "outer_lr": 3e-3},
     "memory": {
         "num_tasks": 64,
         "num_episodes": 2,
