@@ -23,6 +23,7 @@ from metarl_jax import evaluation, spaces
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.cli import main
 from metarl_jax.distributions import Categorical, DiagGaussian, TanhDiagGaussian
+from metarl_jax.envs import classic_control
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.gymnasium_family import gymnasium_family
 from metarl_jax.envs.point_navigation import point_navigation
@@ -318,6 +319,48 @@ def test_the_page_s_modules_are_the_policy(exported, library, base, convert):
         state = new["state"]
         found = state.numpy(force=True) if library == "torch" else state.numpy()
         np.testing.assert_allclose(found, after["state"], atol=1e-5)
+
+
+IN_GYMNASIUM = """if True:
+    import sys
+    sys.modules["jax"] = sys.modules["metarl_jax"] = None  # importing them fails
+    import json
+    import gymnasium as gym
+    sys.path.insert(0, {directory!r})
+    import policy
+    env, actor = gym.make("CartPole-v1"), policy.start(policy.load(), seed=0)
+    actions, seen = [], []
+    for seed in range(2):
+        (obs, _), done = env.reset(seed=seed), False
+        while not done:
+            seen.append(obs.tolist())
+            action, actor = policy.act(actor, obs, greedy=True)
+            actions.append(int(action))
+            obs, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            actor = policy.observe(actor, reward, obs, terminated=terminated,
+                                   truncated=truncated)
+    print(json.dumps([actions, seen]))
+"""
+
+
+def test_a_gymnasium_environment_is_acted_in_from_the_file_alone(tmp_path):
+    tasks = classic_control.cartpole()
+    policy = mlp_policy(tasks, hidden_sizes=())
+    # To where the pole falls, which balances it for a while.
+    kernel = jnp.array([[0.0, 0.0], [0.0, 0.0], [-1.0, 1.0], [-0.3, 0.3]])
+    params = {"params": {"logits": {"kernel": kernel, "bias": jnp.zeros(2)}}}
+    run = run_of(tasks, policy, Agent(params, ()))
+    metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
+    code = IN_GYMNASIUM.format(directory=str(tmp_path))
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    actions, seen = map(np.array, json.loads(result.stdout))
+    assert len(actions) > 100  # two episodes of not falling over
+    distribution, _, _ = policy.apply(run.agent.params, (), jnp.asarray(seen))
+    np.testing.assert_array_equal(actions, distribution.mode())
+    assert set(actions.tolist()) == {0, 1}
 
 
 # Observations, distributions, actions.
