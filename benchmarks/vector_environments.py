@@ -7,6 +7,8 @@ Stable-Baselines3's vectors of single environments, and the one compiled step of
 Alternating runs; medians of steps a second of all copies. Needs the extra `[peers]`.
 """
 
+# pyright: reportMissingImports=false
+
 import argparse
 import json
 import statistics

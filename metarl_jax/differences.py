@@ -119,16 +119,13 @@ def probability_of_improvement(
     if paired:
         wins = (one > other) + 0.5 * (one == other)
         wins = np.where(np.isnan(one - other), np.nan, wins)
-        value, shares = wins.mean(), [_members(wins)]
+        value, share = wins.mean(), np.append(_members(wins), 0.5)
+        found = _of_mean(share, confidence, nothing=0.5)
     else:
         above, below = _ranks(one, other), _ranks(other, one)
-        value, shares = above.mean(), [_members(above), 1 - _members(below)]
-    shares = [np.append(share, 0.5) for share in shares]
-    if paired:
-        found = _of_mean(*shares, confidence, nothing=0.5)
-    else:
-        middle = (shares[0].mean() + shares[1].mean()) / 2
-        found = _of_two(middle, *shares, confidence, nothing=0.5)
+        value = above.mean()
+        x, y = (np.append(_members(ranks), 0.5) for ranks in (above, 1 - below))
+        found = _of_two((x.mean() + y.mean()) / 2, x, y, confidence, nothing=0.5)
     low, high = np.clip([found.ci_low, found.ci_high], 0, 1)
     return found._replace(value=float(value), ci_low=float(low), ci_high=float(high))
 

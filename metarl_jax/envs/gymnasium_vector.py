@@ -5,7 +5,6 @@ compiled program, where a vector of single environments makes one for each.
 """
 
 import functools
-import numbers
 from typing import Any
 
 import gymnasium
@@ -143,11 +142,9 @@ class GymnasiumTasks(gymnasium.vector.VectorEnv):
             raise ResetNeeded("nothing has begun; a reset without a mask is required")
         keys = self._keys if self._carry is None else self._carry[0]
         if seed is not None:
-            seeds = (
-                [seed + i for i in range(num)]
-                if isinstance(seed, numbers.Integral)
-                else seed
-            )
+            seeds: Any = seed
+            if np.ndim(seeds) == 0:
+                seeds = [int(seeds) + i for i in range(num)]
             if len(seeds) != num:
                 raise ValueError(f"seeds must be {num}; got {len(seeds)}")
             given = np.array([s is not None for s in seeds])
@@ -191,9 +188,9 @@ class GymnasiumTasks(gymnasium.vector.VectorEnv):
         over, infos = terminated | truncated, {}
         if self._mode == AutoresetMode.SAME_STEP and over.any():
             ended = spaces.to_numpy(self.observation_space, last)
-            for i in np.flatnonzero(over):
+            for i in map(int, np.flatnonzero(over)):
                 one = {"final_obs": _copy_of(ended, i), "final_info": {}}
-                infos = self._add_info(infos, one, int(i))
+                infos = self._add_info(infos, one, i)
         self._over = over & (self._mode != AutoresetMode.SAME_STEP)
         obs = spaces.to_numpy(self.observation_space, self._obs)
         return obs, reward.astype(float), terminated, truncated, infos
@@ -250,19 +247,20 @@ def as_gymnasium_vector(
                 "without num_envs task must be tasks along a leading axis; its leaves "
                 f"have {sorted(sizes)} of them"
             )
-        ((num_envs,),) = sizes
-        check_at_least(1, num_envs=num_envs)
+        ((num,),) = sizes
+        check_at_least(1, num_envs=num)
     else:
         check_at_least(1, num_envs=num_envs)
+        num = num_envs
         bridge._check_task(tasks, task)
         task = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (num_envs, *jnp.shape(leaf))), task
+            lambda leaf: jnp.broadcast_to(leaf, (num, *jnp.shape(leaf))), task
         )
     bridge._check_task(tasks, jax.tree.map(lambda leaf: leaf[0], task))
     for kind in ("action", "observation"):
         _check_bounds(kind, getattr(tasks.env, f"{kind}_space"), task)
     mode = AutoresetMode(autoreset_mode)
-    return GymnasiumTasks(tasks, task, num_envs, seed, mode)
+    return GymnasiumTasks(tasks, task, num, seed, mode)
 
 
 def _check_bounds(kind: str, space_of: Any, task_batch: Task) -> None:

@@ -30,7 +30,7 @@ def as_stable_baselines(
         tasks, task, num_envs=num_envs, seed=seed, autoreset_mode="SameStep"
     )
     try:
-        from stable_baselines3.common.vec_env import VecEnv
+        from stable_baselines3.common.vec_env import VecEnv  # pyright: ignore
     except ModuleNotFoundError:
         raise ValueError(
             "Stable-Baselines3 is not installed; it comes with: "

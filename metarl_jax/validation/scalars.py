@@ -137,7 +137,7 @@ def check_functions(**functions: Any) -> None:
             raise ValueError(f"{name} must be a function; got {shown(value)}")
 
 
-def check_choice(choices: Sequence[str], /, **names: str) -> None:
+def check_choice(choices: Sequence[str], /, **names: str | None) -> None:
     """Raises a `ValueError` that names the first which is none of the choices."""
     for name, value in names.items():
         if not isinstance(value, str) or value not in choices:
