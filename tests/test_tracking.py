@@ -72,12 +72,12 @@ def test_the_command_line_tracks(service, monkeypatch):
     assert service[1:] == [(1, {"return_after": 0.5}), "finish"]
 
 
-def test_wandb_keeps_offline_what_it_is_given(tmp_path):
+def test_wandb_keeps_offline_what_it_is_given(tmp_path, capfd):
     wandb = pytest.importorskip("wandb")
     del wandb
     with tracking.track("wandb", directory=tmp_path, offline=True) as callback:
         callback(1, {"return_after": np.float32(0.5)})
-        assert callback.run.summary["return_after"] == 0.5
+    assert "return_after 0.5" in capfd.readouterr().err  # what it says at the end
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     assert list(folder.glob("*.wandb"))
 
