@@ -45,6 +45,7 @@ class Pools:
         self.first.close()  # it is asked for its spaces alone
         self._places: dict[int, tuple[Any, int]] = {}
         self._outcome: Any = None
+        self._action_type: Any = None
         spec = self.first.spec
         if spec is None or spec.id not in self._envpool.list_all_envs():
             raise ValueError(
@@ -73,7 +74,7 @@ class Pools:
                 f"{jax.tree.map(np.shape, seen)}"
             )
         action = np.asarray(self.first.action_space.sample())
-        got = pool.step(self._given(pool, action[None]))[4]
+        got = pool.step(action[None].astype(self._action_type))[4]
         missing = [key for key in info if key not in got]
         if missing:
             raise ValueError(
@@ -110,9 +111,8 @@ class Pools:
             rows = [places[n][1] for n in here]
             every = np.zeros((len(pool), *actions.shape[1:]), actions.dtype)
             every[rows] = actions[here]
-            obs, reward, terminated, truncated, info = pool.step(
-                self._given(pool, every)
-            )
+            every = every.astype(self._action_type)
+            obs, reward, terminated, truncated, info = pool.step(every)
             taken = Outcome(obs, reward, terminated, truncated, self._told(info))
             jax.tree.map(
                 lambda x, y, here=here, rows=rows: x.__setitem__(here, y[rows]),
@@ -129,12 +129,12 @@ class Pools:
         with warnings.catch_warnings():
             # Of the bounds of some spaces, that they are rounded to float32.
             warnings.simplefilter("ignore", UserWarning)
-            return self._envpool.make_gymnasium(
+            pool = self._envpool.make_gymnasium(
                 self._name, num_envs=len(seeds), seed=seeds, **self._options
             )
+            if self._action_type is None:
+                self._action_type = pool.action_space.dtype
+        return pool
 
     def _told(self, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {key: np.asarray(info[key]) for key in self._outcome.info}
-
-    def _given(self, pool: Any, actions: np.ndarray) -> np.ndarray:
-        return actions.astype(pool.action_space.dtype)

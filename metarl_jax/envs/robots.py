@@ -146,7 +146,7 @@ def robot_family(
         accelerated = jax.default_backend() != "cpu" and mjx.is_installed()
         engine = "mjx" if accelerated else "mujoco"
     engines = ("planar", "mujoco", "mjx") if is_planar else ("mujoco", "mjx")
-    check_choice(engines, engine=engine)
+    check_choice(engines, engine=str(engine))
     if horizon is not None:
         check_positive(horizon=horizon)
         locomotion = locomotion._replace(horizon=horizon)
