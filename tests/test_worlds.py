@@ -11,7 +11,7 @@ from jax import jit
 
 from metarl_jax import catalogue, choice, recipe, rollout
 from metarl_jax.choice import Choice
-from metarl_jax.envs import mujoco, xland
+from metarl_jax.envs import metaworld, mujoco, xland
 from metarl_jax.envs.host import HostEnvironment as Host
 from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
@@ -50,6 +50,8 @@ def why_not(world, method):
     """What the sentence must say with which a pair is refused; None if it works."""
     if world.startswith(("ant-", "humanoid-")) and not mujoco.is_installed():
         return r'pip install "metarl-jax\[mujoco\]"'
+    if world.startswith("metaworld-") and not metaworld.is_installed():
+        return r'pip install "metarl-jax\[metaworld\]"'
     if world == "xland" and not xland.is_installed():
         return r'pip install "metarl-jax\[games\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()
