@@ -42,7 +42,10 @@ def trained():
     return run, seen
 
 
-@pytest.mark.parametrize("name", ["acting", "export.writing", "learned", "training"])
+HOMES = ["acting", "envs.gymnasium_family", "envs.gymnax_family", "export.writing"]
+
+
+@pytest.mark.parametrize("name", [*HOMES, "learned", "training"])
 def test_examples_of_docstrings_are_true(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(importlib.import_module(f"metarl_jax.{name}"))

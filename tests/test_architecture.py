@@ -37,7 +37,7 @@ LAYERS = [
     {"trials", "adaptation"},
     {"algorithms"},
     {"evaluation", "intervals"},
-    {"sample_efficiency"},
+    {"differences", "sample_efficiency"},
     {"catalogue", "options"},
     {"settings", "runs"},
     {"recipe"},

@@ -38,17 +38,19 @@ def gymnasium_family(
     All copies are stepped by one callback a time step inside the compiled program
     (`metarl_jax.envs.host`); there are as many as a batch asks for, made once.
 
-    ```python
-    def sample_task(key):
-        return {"gravity": jax.random.uniform(key, minval=5.0, maxval=15.0)}
-
-    def apply_task(env, task):
-        env.unwrapped.g = float(task["gravity"])
-
-    tasks = gymnasium_family(
-        lambda: gymnasium.make("Pendulum-v1"), sample_task, apply_task, horizon=200
-    )
-    ```
+    >>> import gymnasium
+    >>> import jax
+    >>> import metarl_jax
+    >>> def sample_task(key):
+    ...     return {"gravity": jax.random.uniform(key, minval=5.0, maxval=15.0)}
+    >>> def apply_task(env, task):
+    ...     env.unwrapped.g = float(task["gravity"])
+    >>> tasks = metarl_jax.gymnasium_family(
+    ...     lambda: gymnasium.make("Pendulum-v1"), sample_task, apply_task, horizon=200
+    ... )
+    >>> tasks.observation.shape
+    (3,)
+    >>> tasks.env.close()
 
     Args:
       make: makes a copy. Its `reset(seed=…)` must draw by the seed alone, or runs

@@ -34,14 +34,16 @@ def gymnax_family(
 ) -> TaskDistribution:
     """Makes a task distribution from an environment and a sampler of its params.
 
-    A user's own family:
-    ```python
-    env = CartPole()
-    def sample_params(key):
-        length = jax.random.uniform(key, minval=0.25, maxval=1.0)
-        return env.default_params.replace(length=length, polemass_length=0.1 * length)
-    tasks = gymnax_family(env, sample_params, horizon=200)
-    ```
+    >>> import jax
+    >>> import metarl_jax
+    >>> from gymnax.environments.classic_control import Pendulum
+    >>> env = Pendulum()
+    >>> def sample_params(key):
+    ...     gravity = jax.random.uniform(key, minval=5.0, maxval=15.0)
+    ...     return env.default_params.replace(g=gravity)
+    >>> tasks = metarl_jax.gymnax_family(env, sample_params, horizon=200)
+    >>> tasks.observation.shape
+    (3,)
 
     The task must live in the params alone, because what `reset_env` draws is drawn
     again in every episode of a trial. That is tested: a part of the state that resets

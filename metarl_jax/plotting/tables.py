@@ -66,9 +66,11 @@ def differences_markdown(results: Results) -> str:
 
 def differences_cells(results: Results) -> tuple[list[str], list[list[str]], str]:
     """Returns head and rows of the table of differences, and what it means."""
+    if len(results) < 2:
+        return [], [], ""
     step = min(max(result["adaptation_step"]) for result in results.values())
     head = [f"after {step}", "difference", "better on", "p", "more seeds needed"]
-    rows, found = [], pairs(results) if len(results) > 1 else []
+    rows, found = [], pairs(results)
     for pair in found:
         gap, odds = pair.difference, pair.improvement
         percent = [_percent(x) for x in (odds.value, odds.ci_low, odds.ci_high)]

@@ -85,7 +85,7 @@ class Driving(environment.Environment[EnvState, EnvParams]):
         lane = jax.random.randint(key_lane, (num,), 0, NUM_LANES, jnp.int32)
         vehicles = Vehicles(
             along=apart * (jnp.arange(num) + jnp.append(0.0, jitter)),
-            offset=road.LANE * lane.astype(jnp.float32),
+            offset=road.LANE * lane.astype(float),
             lane=lane,
             speed=jnp.append(START, 0.9 * params.desired),
         )
