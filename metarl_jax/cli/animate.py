@@ -6,10 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from metarl_jax import choice as choices
-from metarl_jax.cli import parsing
+from metarl_jax.cli import parsing, recorded
 from metarl_jax.cli.screen import say
-from metarl_jax.runs import directory, files
+from metarl_jax.runs import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +42,12 @@ def animate(args: list[str]) -> int:
     if not args:
         raise ValueError("animate needs the directory of a run")
     options = parsing.parse(AnimateOptions, args, prog="metarl-jax animate")
-    config = files.read_config(options.run)
-    if options.output is None:
-        directory.check_links(options.run)
-    again = {"name": options.experiment, "method": options.method}
-    choice = choices.recorded(config, options.run, again)
-    factory = choice.load()
-    experiment = choice.build(factory, choices.recorded_options(factory, config))
+    run = recorded.load(options)
     from metarl_jax.inspection.inspecting import animate_run
-    from metarl_jax.learned import load_run
 
     say(
         animate_run(
-            load_run(options.run, options.run_seed, experiment=experiment),
+            run,
             options.output or options.run / files.ANIMATION,
             num_tasks=options.num_tasks,
             num_adaptation_steps=options.num_adaptation_steps,

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from metarl_jax import choice as choices
-from metarl_jax.cli import parsing
+from metarl_jax.cli import parsing, recorded
 from metarl_jax.cli.screen import say
-from metarl_jax.runs import directory, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +47,9 @@ def inspect(args: list[str]) -> int:
     if not args:
         raise ValueError("inspect needs the directory of a run")
     options = parsing.parse(InspectOptions, args, prog="metarl-jax inspect")
-    config = files.read_config(options.run)
-    if options.output is None:
-        directory.check_links(options.run)
-    again = {"name": options.experiment, "method": options.method}
-    choice = choices.recorded(config, options.run, again)
-    factory = choice.load()
-    experiment = choice.build(factory, choices.recorded_options(factory, config))
+    run = recorded.load(options)
     from metarl_jax.inspection import inspecting
-    from metarl_jax.learned import load_run
 
-    run = load_run(options.run, options.run_seed, experiment=experiment)
     seen = inspecting.inspect(
         run,
         parts=options.parts,
