@@ -14,8 +14,6 @@ above zero. Pairs already recorded are not run again. Writes JSON, draws
 import argparse
 import inspect
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import apart, hardware, write
 
 import metarl_jax
 from metarl_jax import catalogue
@@ -183,19 +181,12 @@ def main() -> None:
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
     same = recorded.get("seconds") == args.seconds
     rows = recorded["pairs"] if same else {}
-    for key in args.pairs or ["/".join(pair) for pair in unpublished()]:
-        if key in rows:
-            continue
-        command = [sys.executable, __file__, "--only", key]
-        command += ["--seconds", str(args.seconds)]
-        ended = subprocess.run(command, capture_output=True, text=True)
-        if ended.returncode:
-            print(f"{key}: {ended.stderr.splitlines()[-1]}", flush=True)
-            continue
-        rows[key] = json.loads(ended.stdout.splitlines()[-1])
-        rows = dict(sorted(rows.items()))
-        write(args.output, {"seconds": args.seconds, "pairs": rows})
+    wanted = args.pairs or ["/".join(pair) for pair in unpublished()]
+    for key in apart(__file__, wanted, rows, "--seconds", str(args.seconds)):
+        record = {"seconds": args.seconds, "pairs": dict(sorted(rows.items()))}
+        write(args.output, record)
         print(table({key: rows[key]}).splitlines()[2], flush=True)
+    rows = dict(sorted(rows.items()))
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(rows)).print_png(beside)

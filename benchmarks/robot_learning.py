@@ -12,8 +12,6 @@ JSON, draws `docs/robot_learning.png` and prints a markdown table.
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import apart, hardware, write
 
 import metarl_jax
 from metarl_jax import evaluation
@@ -277,16 +275,9 @@ def main() -> None:
         return
     every = [f"{world}/{method}" for world in WORLDS for method in WORLDS[world]]
     pairs = json.loads(args.output.read_text())["pairs"] if args.output.exists() else {}
-    for pair in every if args.pairs is None else args.pairs:
-        if pair in pairs:
-            continue
-        command = [sys.executable, __file__, "--only", pair]
-        command += ["--num-seeds", str(args.num_seeds)]
-        ended = subprocess.run(command, capture_output=True, text=True)
-        if ended.returncode:
-            print(f"{pair}: {ended.stderr.splitlines()[-1]}", flush=True)
-            continue
-        pairs[pair] = json.loads(ended.stdout.splitlines()[-1])
+    wanted = every if args.pairs is None else args.pairs
+    seeds = ("--num-seeds", str(args.num_seeds))
+    for pair in apart(__file__, wanted, pairs, *seeds):
         write(args.output, {"pairs": pairs})
         print("\n".join(table({pair: pairs[pair]}).splitlines()[2:]), flush=True)
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")

@@ -14,8 +14,6 @@ Writes JSON, draws `docs/worlds/learning.png` and prints a markdown table.
 import argparse
 import inspect
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +24,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import apart, hardware, write
 
 import metarl_jax
 from metarl_jax import evaluation
@@ -323,16 +321,9 @@ def main() -> None:
         f"{world}/{agent}" for world, (_, names) in ARMS.items() for agent in names
     ]
     arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    for arm in every if args.arms is None else args.arms:
-        if arm in arms:
-            continue
-        command = [sys.executable, __file__, "--only", arm]
-        command += ["--num-seeds", str(args.num_seeds)]
-        ended = subprocess.run(command, capture_output=True, text=True)
-        if ended.returncode:
-            print(f"{arm}: {ended.stderr.splitlines()[-1]}", flush=True)
-            continue
-        arms[arm] = json.loads(ended.stdout.splitlines()[-1])
+    wanted = every if args.arms is None else args.arms
+    seeds = ("--num-seeds", str(args.num_seeds))
+    for arm in apart(__file__, wanted, arms, *seeds):
         write(args.output, {"arms": arms})
         print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
