@@ -33,6 +33,7 @@ SurrogateName = Literal[
     "loaded-dice",
     "second-order-expansion",
     "clipped",
+    "discovered",
 ]
 ActivationName = Literal["relu", "tanh"]
 CoreName = Literal["gru", "lstm", "transformer", "linear"]
@@ -46,6 +47,7 @@ SURROGATES: Mapping[str, surrogates.Surrogate] = {
     "loaded-dice": surrogates.loaded_dice,
     "second-order-expansion": surrogates.second_order_expansion,
     "clipped": surrogates.clipped(0.2),
+    "discovered": surrogates.discovered(),
 }
 ACTIVATIONS: Mapping[str, Any] = {"relu": nn.relu, "tanh": nn.tanh}
 INITIALISATIONS: Mapping[str, hypernetwork.Initialisation] = {

@@ -30,6 +30,7 @@ What holds for the expectation over trajectories of the policy π_θ, with H = �
   score_function          ∇J            H - C - Cᵀ - F   depends on the baseline
   likelihood_ratio        ∇J            H - C - Cᵀ
   clipped                 ∇J            H - C - Cᵀ
+  discovered              ∇J            H - C - Cᵀ
   dice                    ∇J            H
   loaded_dice             ∇J            H
   second_order_expansion  ∇J            H
@@ -49,14 +50,20 @@ expected return after an update from *sampled* data, has one more term; see
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from metarl_jax.validation import check_above_zero
+from metarl_jax.validation import check_above_zero, check_functions
 
 Surrogate = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+# `(log ρ, A) -> drift`, one number of one step.
+Drift = Callable[[jax.Array, jax.Array], jax.Array]
+
+# Beyond this e^x is 1e20 and more: what saturates has done so, and nothing overflows.
+_MAX_LOG_RATIO = 46.0
 
 
 def _valid(mask: jax.Array, *arrays: jax.Array) -> list[jax.Array]:
@@ -270,3 +277,112 @@ def clipped(clip_range: float | jax.Array = 0.2) -> Surrogate:
         return jnp.sum(ratio * advantage)
 
     return surrogate
+
+
+def clipping_drift(
+    log_ratio: jax.Array, advantage: jax.Array, *, clip_range: float | jax.Array = 0.2
+) -> jax.Array:
+    """The drift of PPO's clip, ReLU((ρ - clip(ρ, 1 ± ε)) A).
+
+    What `clipped` takes off the likelihood ratio: ρ A less this is its minimum
+    (Kuba et al. 2022, arXiv 2201.02373, section 4).
+
+    Args:
+      log_ratio: `[]` log ρ.
+      advantage: `[]` A.
+      clip_range: ε > 0.
+
+    Returns:
+      `[]`, 0 where ρ is within 1 ± ε.
+    """
+    ratio = jnp.exp(jnp.minimum(log_ratio, _MAX_LOG_RATIO))
+    beyond = ratio - jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
+    return jax.nn.relu(beyond * advantage)
+
+
+def discovered_drift(
+    log_ratio: jax.Array,
+    advantage: jax.Array,
+    *,
+    alpha: float | jax.Array = 2.0,
+    beta: float | jax.Array = 0.6,
+) -> jax.Array:
+    """The drift of discovered policy optimisation (DPO).
+
+      A ≥ 0: ReLU((ρ - 1) A - α tanh((ρ - 1) A / α))
+      A < 0: ReLU(log(ρ) A - β tanh(log(ρ) A / β))
+
+    The closed form in which Lu et al. 2022 (arXiv 2210.05639, section 5.2) wrote down
+    what their learned drift does: where the update is made likelier it is rolled back,
+    not just stopped, as the policy moves far; where A < 0 it is cautious in log ρ.
+    Never negative, and 0 with slope 0 at ρ = 1, as mirror learning asks of a drift
+    (Kuba et al. 2022, arXiv 2201.02373). So is the curvature there.
+
+    Args:
+      log_ratio: `[]` log ρ.
+      advantage: `[]` A.
+      alpha: α > 0.
+      beta: β > 0.
+
+    Returns:
+      `[]`.
+    """
+    positive = advantage >= 0
+    change = jnp.expm1(jnp.minimum(log_ratio, _MAX_LOG_RATIO))
+    x = jnp.where(positive, change, log_ratio) * advantage
+    scale = jnp.where(positive, alpha, beta).astype(x.dtype)
+    return jax.nn.relu(x - scale * jnp.tanh(x / scale))
+
+
+def drifting(drift: Drift) -> Surrogate:
+    """Makes the surrogate of a drift function, Σ_t ρ_t A_t - f(ρ_t, A_t).
+
+    A drift f is never negative, and 0 with slope 0 at ρ = 1: then on fresh data the
+    gradient is that of `likelihood_ratio`, and mirror learning improves by it
+    monotonically (Kuba et al. 2022, arXiv 2201.02373). PPO's clip is one
+    (`clipping_drift`), `discovered_drift` another, and one can be learned
+    (`metarl_jax.algorithms.lpo`).
+
+    Args:
+      drift: f, `(log ρ, A) -> []`; finite, with finite derivatives, at (0, 0).
+
+    Returns:
+      A surrogate of the module's signature. It reads `log_prob`,
+      `behaviour_log_prob`, `advantage` (times γ^t to be exact for J) and `mask`, all
+      `[T]`.
+
+    Raises:
+      ValueError: if `drift` is not a function.
+    """
+    check_functions(drift=drift)
+
+    def surrogate(log_prob, behaviour_log_prob, reward, advantage, mask):
+        del reward
+        log_ratio, advantage = _valid(mask, log_prob - behaviour_log_prob, advantage)
+        gain = jnp.exp(jnp.minimum(log_ratio, _MAX_LOG_RATIO)) * advantage
+        return jnp.sum(gain - jax.vmap(drift)(log_ratio, advantage))
+
+    return surrogate
+
+
+def discovered(
+    alpha: float | jax.Array = 2.0, beta: float | jax.Array = 0.6
+) -> Surrogate:
+    """Makes the surrogate of discovered policy optimisation, Σ_t ρ_t A_t - f(ρ_t, A_t).
+
+    f is `discovered_drift`, in the place of PPO's clip (Lu et al. 2022, arXiv
+    2210.05639). On fresh data, where ρ_t = 1, the same in value and the first two
+    derivatives as `likelihood_ratio`.
+
+    Args:
+      alpha: α > 0, where A ≥ 0: how far (ρ - 1) A goes before it is rolled back.
+      beta: β > 0, where A < 0: the same of log(ρ) A.
+
+    Returns:
+      A surrogate of the module's signature, which reads what `drifting` reads.
+
+    Raises:
+      ValueError: if α or β is a number and not above 0.
+    """
+    check_above_zero(alpha=alpha, beta=beta)
+    return drifting(partial(discovered_drift, alpha=alpha, beta=beta))

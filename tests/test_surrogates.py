@@ -15,6 +15,7 @@ SURROGATES = {
     "score_function": surrogates.score_function,
     "likelihood_ratio": surrogates.likelihood_ratio,
     "clipped": surrogates.clipped(0.2),
+    "discovered": surrogates.discovered(),
     "dice": surrogates.dice,
     "loaded_dice": surrogates.loaded_dice,
     "second_order_expansion": surrogates.second_order_expansion,
@@ -150,7 +151,7 @@ def test_expected_derivatives_are_exact_or_have_the_known_bias(name):
             close(estimated_gradient[i], gradient, kind)
             if estimator in EXACT:
                 bias = np.zeros_like(hessian)
-            elif estimator in ("likelihood_ratio", "clipped"):
+            elif estimator in ("likelihood_ratio", "clipped", "discovered"):
                 bias = -c
             else:
                 bias = -c - f[i]
@@ -306,6 +307,40 @@ def test_clipped_is_the_minimum_and_stops_past_the_bound():
     # A ratio that overflows is past the bound like any other.
     huge = jax.grad(function)(np.where(advantage > 0, 200.0, 0.0))
     np.testing.assert_allclose(huge, np.where(advantage > 0, 0.0, advantage), rtol=1e-6)
+
+
+def test_drifts_are_mirror_learning_s_and_those_of_the_papers():
+    ratio = np.array([0.2, 0.7, 1.0, 1.0, 1.3, 4.0] * 2)
+    advantage = np.repeat([2.0, -3.0], 6)
+    with jax.enable_x64(True):
+        for drift in (surrogates.discovered_drift, surrogates.clipping_drift):
+            here = functools.partial(drift, 0.0)
+            slope = jax.vmap(jax.grad(lambda x, a: drift(x, a)))  # noqa: B023
+            close(jax.vmap(here)(advantage), 0.0)
+            close(slope(0 * advantage, advantage), 0.0)
+            assert np.all(jax.vmap(drift)(np.log(ratio), advantage) >= 0)
+        # As printed, with α = 2 and β = 0.6.
+        x, y = (ratio - 1) * advantage, np.log(ratio) * advantage
+        printed = np.where(
+            advantage >= 0, x - 2 * np.tanh(x / 2), y - 0.6 * np.tanh(y / 0.6)
+        )
+        got = jax.vmap(surrogates.discovered_drift)(np.log(ratio), advantage)
+        close(got, np.maximum(printed, 0))
+        assert (printed > 0.1).sum() == 3
+
+        zero, mask = np.zeros(12), np.ones(12, bool)
+        clip = surrogates.drifting(surrogates.clipping_drift)
+        for x in (np.log(ratio), np.log(ratio) + 1e-6):
+            (value, gradient), (clipped_value, clipped_gradient) = (
+                jax.value_and_grad(s)(x, zero, zero, advantage, mask)
+                for s in (clip, surrogates.clipped(0.2))
+            )
+            close(value, clipped_value)
+            close(gradient, clipped_gradient)
+    # A ratio that overflows is rolled back like any other.
+    far = np.full(12, 200.0, np.float32), np.zeros(12), np.zeros(12), advantage, mask
+    huge = jax.grad(surrogates.discovered())(*far)
+    np.testing.assert_array_equal(huge, 0.0)
 
 
 @pytest.mark.parametrize("estimator", SURROGATES)

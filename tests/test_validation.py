@@ -87,6 +87,7 @@ def examples(name):
         **{"base": policy, "head": policy, "core": GRU(3), "key": KEY},
         "task": tasks.sample(KEY),
         "adapt": lambda key, agent, data: agent,
+        "drift": lambda log_ratio, advantage: 0.0 * log_ratio,
         **{"agent": Agent(params), "params": params, "data": None},
         "algorithm": maml(tasks, policy),
         **{"models": models, "fishers": models, "first": models, "second": models},
