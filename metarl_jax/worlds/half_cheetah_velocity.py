@@ -57,6 +57,13 @@ RUNNING = {
     },
 }
 
+# A speed takes longer to be found than a direction.
 half_cheetah_velocity = World(
-    tasks, defaults=RUNNING, shown=lambda task: task.goal[None]
+    tasks,
+    defaults={
+        **RUNNING,
+        "memory": {**RUNNING["memory"], "num_steps": 600},
+        "varibad": {"num_steps": 600},
+    },
+    shown=lambda task: task.goal[None],
 )
