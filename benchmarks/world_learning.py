@@ -61,9 +61,19 @@ def steps(number: int) -> dict[str, Any]:
 # name, and its agents.
 ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "driving": ({**steps(160), "maml": {"num_steps": 30}}, ["rl2", "maml", "told"]),
-    "maze": ({**steps(450), "varibad": steps(150)}, ["rl2", "varibad"]),
-    "minatar": (steps(80), ["rl2", "memoryless"]),
-    "xland": ({**steps(30), "num_rule_sets": 1000}, ["rl2", "memoryless"]),
+    "maze": (steps(450), ["rl2", "varibad"]),
+    "minatar": (
+        {
+            **steps(200),
+            **{"num_tasks": 32, "lr": 2e-3, "value_scale": 5.0},
+            **{"restarts": True, "permuted_channels": False},
+        },
+        ["rl2", "memoryless"],
+    ),
+    "xland": (
+        {**steps(100), "num_tasks": 32, "num_rule_sets": 1000},
+        ["rl2", "memoryless"],
+    ),
 }
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from measuring import add_record_options, finish
 
 from metarl_jax import catalogue, rollout, spaces
-from metarl_jax.envs import locomotion, metaworld, xland
+from metarl_jax.envs import highway, locomotion, metaworld, xland
 from metarl_jax.envs.gymnasium_family import Copies
 from metarl_jax.envs.host import HostEnvironment
 from metarl_jax.envs.mujoco import is_installed, mujoco_family
@@ -43,6 +43,7 @@ def worlds() -> dict[str, Callable[[], TaskDistribution]]:
         for name in catalogue.entries("worlds")
         if (is_installed() or not name.startswith(("ant-", "humanoid-")))
         and (xland.is_installed() or name != "xland")
+        and (highway.is_installed() or name != "highway")
         and (metaworld.is_installed() or not name.startswith("metaworld-"))
     }
     if is_installed():

@@ -69,6 +69,33 @@ def test_a_task_is_the_game_with_other_buttons_colours_and_sides(tasks, frames):
     assert played > 5
 
 
+def test_a_game_that_is_over_begins_anew_until_the_time_limit(tasks):
+    """Beside one that ends: the same until then, and then a first board again."""
+    again = minatar(horizon=60, observation="image", restarts=True)
+    task = tasks.sample(KEY).replace(sticky=0.0, mirrored=jnp.asarray(False))
+    step, step_again = jax.jit(tasks.step), jax.jit(again.step)
+    reset = jax.jit(again.reset)
+    (obs, state), (same, other) = tasks.reset(KEY, task), reset(KEY, task)
+    ended = False
+    for t in range(60):
+        keys = jax.random.fold_in(KEY, t), state, 0, task
+        if not ended:
+            obs, state, reward, ended = step(*keys)
+        same, other, paid, over = step_again(keys[0], other, 0, task)
+        assert not over
+        assert other.time == t + 1
+        if not ended:
+            np.testing.assert_array_equal(obs, same)
+            assert paid == reward
+        elif state.time == t + 1:
+            assert paid == reward
+            first = reset(KEY, task)[0]
+            assert same.sum() == first.sum()  # all bricks, the ball and the paddle
+            assert other.game.ball_y == 3
+    assert ended
+    assert t > state.time
+
+
 def test_buttons_stick_as_often_as_the_task_says(tasks):
     task = tasks.sample(KEY).replace(
         sticky=0.3, buttons=jnp.arange(3), frames=jnp.asarray(1)

@@ -57,7 +57,7 @@ NOT_FACTORIES = {
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
     *("maze.edges", "maze.reached", "maze.spanning_tree", "minatar.board_image"),
-    *("metaworld.succeeded",),
+    *("highway.configuration", "metaworld.succeeded"),
     *("xland.met", "xland.read_benchmark"),
     *("hypernetwork.kaiming", "hypernetwork.normc", "intervals.interquartile_mean"),
     *("intervals.interval_name", "intervals.t_half_width", "latent.prior"),

@@ -11,7 +11,7 @@ from jax import jit
 
 from metarl_jax import catalogue, choice, recipe, rollout
 from metarl_jax.choice import Choice
-from metarl_jax.envs import metaworld, mujoco, xland
+from metarl_jax.envs import highway, metaworld, mujoco, xland
 from metarl_jax.envs.host import HostEnvironment as Host
 from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
@@ -52,6 +52,8 @@ def why_not(world, method):
         return r'pip install "metarl-jax\[mujoco\]"'
     if world.startswith("metaworld-") and not metaworld.is_installed():
         return r'pip install "metarl-jax\[metaworld\]"'
+    if world == "highway" and not highway.is_installed():
+        return r'pip install "metarl-jax\[driving\]"'
     if world == "xland" and not xland.is_installed():
         return r'pip install "metarl-jax\[games\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()

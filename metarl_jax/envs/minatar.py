@@ -64,12 +64,14 @@ class Varied(environment.Environment[EnvState, EnvParams]):
     Args:
       game: one of gymnax's.
       most_frames: in a step.
+      restarts: whether a game that is over begins anew in the same step.
     """
 
-    def __init__(self, game: environment.Environment, most_frames: int):
+    def __init__(self, game: environment.Environment, most_frames: int, restarts: bool):
         super().__init__()
         self.game = game
         self.most_frames = most_frames
+        self.restarts = restarts
         defaults: Any = game.default_params
         self.rules = defaults.replace(max_steps_in_episode=_NEVER)
         self.shape = tuple(game.observation_space(self.rules).shape)
@@ -83,7 +85,7 @@ class Varied(environment.Environment[EnvState, EnvParams]):
 
     def step_env(self, key, state, action, params):
         """Plays the frames of a step; none after the game's end."""
-        key_sticky, key_game = jax.random.split(key)
+        key_sticky, key_game, key_restart = jax.random.split(key, 3)
         repeats = jax.random.bernoulli(key_sticky, params.sticky)
         action = jnp.where(repeats, state.action, params.buttons[action])
 
@@ -110,16 +112,24 @@ class Varied(environment.Environment[EnvState, EnvParams]):
             frame, start, frames, unroll=self.most_frames
         )
         state = EnvState(time=state.time + 1, game=game, action=action)
-        return self._shown(board, params), state, reward, over, {}
+        obs = self._shown(board, params)
+        if self.restarts:
+            anew, first = self.reset_env(key_restart, params)
+            obs = jnp.where(over, anew, obs)
+            begun = first.replace(time=state.time)
+            state = jax.tree.map(lambda x, y: jnp.where(over, x, y), begun, state)
+            over = jnp.zeros_like(over)
+        return obs, state, reward, over, {}
 
     def _shown(self, board, params):
         board = board.astype(jnp.float32)[..., params.channels]
         return jnp.where(params.mirrored, board[:, ::-1], board)
 
     def is_terminated(self, state, params):
-        """The game's own end."""
+        """The game's own end, unless it begins anew."""
         del params
-        return self.game.is_terminated(state.game, self.rules)
+        over = self.game.is_terminated(state.game, self.rules)
+        return over & (not self.restarts)
 
     @property
     def name(self) -> str:
@@ -151,6 +161,7 @@ def minatar(
     mirrored: bool = True,
     most_sticky: float = 0.2,
     most_frames: int = 2,
+    restarts: bool = False,
     observation: Literal["flat", "image"] = "flat",
 ) -> TaskDistribution:
     """Builds tasks of one game.
@@ -167,6 +178,8 @@ def minatar(
       mirrored: whether boards are mirrored in half of the tasks.
       most_sticky: greatest probability that the last action is repeated.
       most_frames: greatest number of frames in a step.
+      restarts: whether a game that is over begins anew, until the time limit: no step
+        of an episode is then empty, of which a lost ball leaves most.
       observation: the board as numbers `[100 C]`, which a CPU reads faster,
         or as an image `[10, 10, C]`, which convolutions read.
 
@@ -185,8 +198,9 @@ def minatar(
         permuted_buttons=permuted_buttons,
         permuted_channels=permuted_channels,
         mirrored=mirrored,
+        restarts=restarts,
     )
-    env = Varied(GAMES[game](), most_frames)
+    env = Varied(GAMES[game](), most_frames, restarts)
 
     def sample(key):
         keys = jax.random.split(key, 5)

@@ -1,0 +1,297 @@
+"""Other libraries' learners from scratch on held-out tasks, beside a meta-learned agent.
+
+    pip install -e ".[peers,rllib]"
+    python benchmarks/learners.py [--learners rl2 sb3-ppo …]
+
+All meet the same held-out tasks, and one seed of each library's learner learns each of
+them. They are measured alike: between their rounds, by 64 fresh episodes in one compiled
+batch, which they do not learn from and which are not counted; those from scratch then
+act by their mode, RL² draws its actions. The steps of RL² are those it takes in the
+task; what it was meta-trained on is recorded apart. A learner is measured in a process
+of its own; those already recorded are not run again. Writes JSON, draws
+`docs/learners.png` and prints a markdown table.
+"""
+
+# The libraries are extras.
+# pyright: reportMissingImports=false
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from measuring import apart, hardware, write
+
+import metarl_jax
+from metarl_jax import rollout
+from metarl_jax.envs.gymnasium_vector import as_gymnasium_vector
+from metarl_jax.intervals import t_half_width
+from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.types import Task, TaskDistribution
+
+OUTPUT = Path(__file__).parent / "results" / "learners.json"
+FIGURE = Path(__file__).parent.parent / "docs" / "learners.png"
+WORLD = "reacher"
+NUM_TASKS, NUM_EVAL_EPISODES = 3, 64
+KEY_TASKS = jax.random.key(2026)
+
+Act = Callable[[np.ndarray], np.ndarray]  # of observations [N, ...]
+Curve = list[tuple[int, float]]  # environment steps, mean return
+
+
+def tasks_of_world() -> tuple[TaskDistribution, list[Task]]:
+    """Returns the family and the held-out tasks that all learners meet."""
+    tasks = metarl_jax.make_experiment(WORLD, method="rl2").tasks
+    keys = jax.random.split(KEY_TASKS, NUM_TASKS)
+    return tasks, [tasks.sample_heldout(key) for key in keys]
+
+
+def mean_return(act: Act, tasks: TaskDistribution, task: Task, seed: int) -> float:
+    """Measures how an agent acts, in fresh episodes."""
+    copies = as_gymnasium_vector(
+        tasks,
+        task,
+        num_envs=NUM_EVAL_EPISODES,
+        seed=10_000 + seed,
+        autoreset_mode="Disabled",
+    )
+    obs, _ = copies.reset()
+    alive, total = np.ones(NUM_EVAL_EPISODES, bool), 0.0
+    for _ in range(tasks.horizon):
+        obs, reward, terminated, truncated, _ = copies.step(act(obs))
+        total += float(np.sum(reward[alive])) / NUM_EVAL_EPISODES
+        alive &= ~(terminated | truncated)
+    return total
+
+
+def stable_baselines(
+    name: str, tasks: TaskDistribution, task: Task, seed: int
+) -> Curve:
+    """Trains PPO in 64 copies, or SAC in one, by the library's other defaults."""
+    import stable_baselines3
+    import torch
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from metarl_jax.envs.stable_baselines import as_stable_baselines
+
+    torch.set_num_threads(1)
+    num_envs, num_steps, every, options = {
+        "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
+        "SAC": (1, 10_000, 1_000, {}),
+    }[name]
+    curve: Curve = []
+
+    class Evaluate(BaseCallback):
+        def _on_step(self):
+            due = self.num_timesteps >= (len(curve) * every)
+            if due:
+                self.evaluate()
+            return True
+
+        def evaluate(self):
+            def act(obs):
+                return self.model.predict(obs, deterministic=True)[0]
+
+            score = mean_return(act, tasks, task, seed)
+            curve.append((self.num_timesteps, score))
+
+    envs = as_stable_baselines(tasks, task, num_envs=num_envs, seed=seed)
+    learner = getattr(stable_baselines3, name)(
+        "MlpPolicy", envs, seed=seed, device="cpu", **options
+    )
+    callback = Evaluate()
+    learner.learn(num_steps, callback=callback)
+    callback.evaluate()
+    return curve
+
+
+def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
+    """Trains RLlib's PPO in this process, in one vector of compiled copies."""
+    import torch
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.core.columns import Columns
+    from ray.tune.registry import register_env
+
+    from metarl_jax.envs.gymnasium_bridge import as_gymnasium
+
+    torch.set_num_threads(1)
+    register_env("held-out-task", lambda _: as_gymnasium(tasks, task, seed=seed))
+    config = (
+        PPOConfig()
+        .environment("held-out-task")
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
+        .learners(num_learners=0)
+        .training(
+            train_batch_size_per_learner=4_000,
+            minibatch_size=250,
+            num_epochs=10,
+            lr=3e-4,
+            gamma=0.99,
+        )
+        .debugging(seed=seed, log_level="ERROR")
+    )
+    learner = config.build_algo()
+    curve: Curve = []
+
+    def act(obs):
+        module = learner.get_module()
+        given = {Columns.OBS: torch.as_tensor(np.asarray(obs, np.float32))}
+        with torch.no_grad():
+            out = module.forward_inference(given)[Columns.ACTION_DIST_INPUTS]
+        kind = module.get_inference_action_dist_cls()
+        action = kind.from_logits(out).to_deterministic().sample().numpy()
+        low, high = tasks.action_space.low, tasks.action_space.high
+        # RLlib learns in a space of [-1, 1] and scales what it gives.
+        return low + (np.clip(action, -1, 1) + 1) / 2 * (high - low)
+
+    steps = 0
+    curve.append((steps, mean_return(act, tasks, task, seed)))
+    for _ in range(25):
+        found = learner.train()
+        steps = int(found["env_runners"]["num_env_steps_sampled_lifetime"])
+        curve.append((steps, mean_return(act, tasks, task, seed)))
+    learner.stop()
+    return curve
+
+
+def meta_learned(tasks: TaskDistribution, heldout: list[Task]) -> dict[str, Any]:
+    """Meta-trains RL² by its defaults in this world, and lets it act in the tasks."""
+    experiment = metarl_jax.make_experiment(WORLD, method="rl2")
+    times: list[float] = []
+    run = metarl_jax.train(
+        experiment,
+        quiet=True,
+        callback=lambda step, info: times.append(time.process_time()),
+    )
+    num_episodes = dict(experiment.origin.options)["num_episodes"]
+
+    @jax.jit
+    def returns(key, agent, task):
+        def trial(key):
+            return rollout.episode_returns(
+                rollout.collect(
+                    key, tasks, run.policy, agent, task, num_episodes=num_episodes
+                )[1]
+            )
+
+        keys = jax.random.split(key, NUM_EVAL_EPISODES)
+        return jnp.mean(jax.vmap(trial)(keys), axis=0)
+
+    steps = [tasks.horizon * (i + 1) for i in range(num_episodes)]
+    curves = [
+        list(zip(steps, returns(jax.random.key(i), run.agent, task).tolist()))
+        for i, task in enumerate(heldout)
+    ]
+    given = dict(experiment.origin.options)
+    each = given["num_tasks"] * num_episodes * tasks.horizon
+    return {
+        "curves": curves,
+        "meta_training_steps": each * experiment.num_steps,
+        "meta_training_cpu_seconds": times[-1] - times[0],
+    }
+
+
+LEARNERS = {
+    "rl2": "RL², meta-learned",
+    "sb3-ppo": "Stable-Baselines3 PPO",
+    "sb3-sac": "Stable-Baselines3 SAC",
+    "rllib-ppo": "RLlib PPO",
+}
+
+
+def measure(learner: str) -> dict[str, Any]:
+    """Lets one learner learn every task."""
+    tasks, heldout = tasks_of_world()
+    if learner == "rl2":
+        return {**meta_learned(tasks, heldout), "hardware": hardware()}
+    start, curves = time.process_time(), []
+    for seed, task in enumerate(heldout):
+        if learner == "rllib-ppo":
+            curves.append(rllib_ppo(tasks, task, seed))
+        else:
+            name = learner.removeprefix("sb3-").upper()
+            curves.append(stable_baselines(name, tasks, task, seed))
+    seconds = (time.process_time() - start) / len(heldout)
+    return {"curves": curves, "cpu_seconds": seconds, "hardware": hardware()}
+
+
+def draw(arms: dict[str, dict]) -> Figure:
+    """Draws the returns against the steps in a task, each task thin."""
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for color, (learner, label) in zip(PALETTE, LEARNERS.items(), strict=False):
+        if learner not in arms:
+            continue
+        curves = np.array(arms[learner]["curves"])  # [task, point, (steps, return)]
+        steps, marker = curves[0, :, 0], "o" if learner == "rl2" else None
+        steps = np.maximum(steps, 25)  # before the first step, on an axis of decades
+        axes.plot(steps, curves[..., 1].T, color=color, lw=0.6, alpha=0.6)
+        mean = curves[..., 1].mean(axis=0)
+        axes.plot(steps, mean, color=color, lw=2, marker=marker, ms=5, label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("environment steps in the held-out task")
+    axes.set_ylabel(f"return of an episode of {WORLD}")
+    axes.legend()
+    return figure
+
+
+def steps_to(curve: Curve, level: float) -> int | None:
+    """Returns the steps before the first measurement at or above a level."""
+    return next((steps for steps, score in curve if score >= level), None)
+
+
+def table(arms: dict[str, dict]) -> str:
+    """Lays out a learner a row."""
+    lines = [
+        "| learner | last return (95 % over tasks) | steps in the task | steps until "
+        "RL²'s last return, by task | CPU s a task |",
+        "|---|---|---|---|---|",
+    ]
+    for learner, label in LEARNERS.items():
+        if learner not in arms:
+            continue
+        curves = arms[learner]["curves"]
+        last = np.array([curve[-1][1] for curve in curves])
+        half = t_half_width(last.std(ddof=1) / np.sqrt(last.size), last.size - 1)
+        reached = ""
+        if learner != "rl2" and "rl2" in arms:
+            levels = [curve[-1][1] for curve in arms["rl2"]["curves"]]
+            found = [steps_to(*pair) for pair in zip(curves, levels, strict=True)]
+            reached = ", ".join(f"{x:,}" if x is not None else "never" for x in found)
+        seconds = arms[learner].get("cpu_seconds")
+        lines.append(
+            f"| {label} | {last.mean():.1f} ± {half:.1f} | {curves[0][-1][0]:,} | "
+            f"{reached} | {f'{seconds:.0f}' if seconds else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compares learners on held-out tasks.")
+    parser.add_argument("--learners", nargs="*", default=list(LEARNERS))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(measure(args.only)))
+        return
+    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
+    for learner in apart(__file__, args.learners, arms):
+        write(args.output, {"world": WORLD, "arms": arms})
+        print(learner, flush=True)
+    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
+    with rc_context(STYLE):
+        FigureCanvasAgg(draw(arms)).print_png(beside)
+    print(table(arms))
+
+
+if __name__ == "__main__":
+    main()
