@@ -1,14 +1,14 @@
-"""Other libraries' learners from scratch on held-out tasks, beside a meta-learned agent.
+"""Other libraries' learners on held-out tasks, from scratch, beside a meta-learned one.
 
     pip install -e ".[peers,rllib]"
     python benchmarks/learners.py [--learners rl2 sb3-ppo …]
 
 All meet the same held-out tasks, and one seed of each library's learner learns each of
-them. They are measured alike: between their rounds, by 64 fresh episodes in one compiled
-batch, which they do not learn from and which are not counted; those from scratch then
-act by their mode, RL² draws its actions. The steps of RL² are those it takes in the
-task; what it was meta-trained on is recorded apart. A learner is measured in a process
-of its own; those already recorded are not run again. Writes JSON, draws
+them. They are measured alike: between their rounds, by 64 fresh episodes in one
+compiled batch, which they do not learn from and which are not counted; those from
+scratch then act by their mode, RL² draws its actions. The steps of RL² are those it
+takes in the task; what it was meta-trained on is recorded apart. A learner is measured
+in a process of its own; those already recorded are not run again. Writes JSON, draws
 `docs/learners.png` and prints a markdown table.
 """
 
@@ -186,10 +186,10 @@ def meta_learned(tasks: TaskDistribution, heldout: list[Task]) -> dict[str, Any]
         return jnp.mean(jax.vmap(trial)(keys), axis=0)
 
     steps = [tasks.horizon * (i + 1) for i in range(num_episodes)]
-    curves = [
-        list(zip(steps, returns(jax.random.key(i), run.agent, task).tolist()))
-        for i, task in enumerate(heldout)
-    ]
+    curves = []
+    for i, task in enumerate(heldout):
+        found = returns(jax.random.key(i), run.agent, task).tolist()
+        curves.append(list(zip(steps, found, strict=True)))
     given = dict(experiment.origin.options)
     each = given["num_tasks"] * num_episodes * tasks.horizon
     return {
