@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from measuring import hardware, write
 
 from metarl_jax import evaluation
@@ -26,13 +27,14 @@ from metarl_jax.distributions import Categorical
 from metarl_jax.envs.highway import DRIVERS, SPEED_UNIT, HighwayTask, configuration
 from metarl_jax.envs.highway import highway as family
 from metarl_jax.intervals import t_half_width
-from metarl_jax.plotting import STYLE
+from metarl_jax.plotting import GREY, PALETTE, STYLE
 from metarl_jax.types import Agent
 
 OUTPUT = Path(__file__).parent / "results" / "highway.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "worlds" / "highway.png"
 NOTHING, FASTER, SLOWER = 1, 3, 4
 PLACE_UNIT = 200.0  # metres, that an observed distance of 1 stands for
+LANE, BEHIND, AHEAD = 4.0, -40.0, 120.0  # metres
 SAME_LANE = 0.1  # of the lanes' total width
 
 
@@ -103,26 +105,38 @@ def measure(driver: str, num_tasks: int) -> dict[str, Any]:
     return {**rows, "cpu_seconds": time.process_time() - start}
 
 
+def draw_road(axes: Any, road: Any, own: Any, lanes: int) -> None:
+    """Draws the cars around one's own, with their speeds in metres per second."""
+    for edge in range(lanes + 1):
+        style = "-" if edge in (0, lanes) else "--"
+        axes.axhline(LANE * (edge - 0.5), color=GREY, lw=1, ls=style)
+    for car in road.vehicles:
+        x, y = car.position - [own.position[0], 0.0]
+        if not BEHIND < x < AHEAD:
+            continue
+        color = PALETTE[1] if car is own else PALETTE[0]
+        corner = x - car.LENGTH / 2, y - car.WIDTH / 2
+        axes.add_patch(Rectangle(corner, car.LENGTH, car.WIDTH, color=color))
+        speed = f"{car.speed:.0f}"
+        axes.text(x, y, speed, ha="center", va="center", color="white", fontsize=6)
+    axes.set(xlim=(BEHIND, AHEAD), ylim=(LANE * lanes, -LANE), aspect="equal")
+    axes.axis("off")
+
+
 def draw() -> Figure:
     """Draws three tasks' roads after some seconds."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     rows = zip(figure.subplots(3, 1), (2, 3, 4), (0.5, 1.0, 1.5), DRIVERS, strict=True)
     for number, (axes, lanes, density, drivers) in enumerate(rows):
-        kind = jnp.asarray(number)
-        task = HighwayTask(
-            jnp.asarray(lanes), jnp.asarray(density), kind, jnp.asarray(0.1)
-        )
-        env = gymnasium.make(
-            "highway-fast-v0", config=configuration(task), render_mode="rgb_array"
-        )
+        task = HighwayTask(*map(jnp.asarray, (lanes, density, number, 0.1)))
+        env: Any = gymnasium.make("highway-fast-v0", config=configuration(task))
         env.reset(seed=number)
         for _ in range(6):
             env.step(NOTHING)
-        axes.imshow(np.asarray(env.render()))
+        draw_road(axes, env.unwrapped.road, env.unwrapped.vehicle, lanes)
         axes.set_title(
             f"{lanes} lanes, density {density}, {drivers}", loc="left", fontsize=9
         )
-        axes.axis("off")
         env.close()
     return figure
 

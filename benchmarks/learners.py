@@ -43,6 +43,19 @@ WORLD = "reacher"
 NUM_TASKS, NUM_EVAL_EPISODES = 3, 64
 KEY_TASKS = jax.random.key(2026)
 
+# Of Stable-Baselines3: copies, steps, steps between measurements, and what differs
+# from its defaults.
+BUDGETS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
+    "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
+    "SAC": (1, 10_000, 1_000, {}),
+}
+# Of RLlib: iterations, and what differs.
+NUM_ITERATIONS = 25
+RLLIB = {
+    **{"train_batch_size_per_learner": 4_000, "minibatch_size": 250},
+    **{"num_epochs": 10, "lr": 3e-4, "gamma": 0.99},
+}
+
 Act = Callable[[np.ndarray], np.ndarray]  # of observations [N, ...]
 Curve = list[tuple[int, float]]  # environment steps, mean return
 
@@ -83,10 +96,7 @@ def stable_baselines(
     from metarl_jax.envs.stable_baselines import as_stable_baselines
 
     torch.set_num_threads(1)
-    num_envs, num_steps, every, options = {
-        "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
-        "SAC": (1, 10_000, 1_000, {}),
-    }[name]
+    num_envs, num_steps, every, options = BUDGETS[name]
     curve: Curve = []
 
     class Evaluate(BaseCallback):
@@ -129,13 +139,7 @@ def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
         .environment("held-out-task")
         .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
         .learners(num_learners=0)
-        .training(
-            train_batch_size_per_learner=4_000,
-            minibatch_size=250,
-            num_epochs=10,
-            lr=3e-4,
-            gamma=0.99,
-        )
+        .training(**RLLIB)
         .debugging(seed=seed, log_level="ERROR")
     )
     learner = config.build_algo()
@@ -154,7 +158,7 @@ def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
 
     steps = 0
     curve.append((steps, mean_return(act, tasks, task, seed)))
-    for _ in range(25):
+    for _ in range(NUM_ITERATIONS):
         found = learner.train()
         steps = int(found["env_runners"]["num_env_steps_sampled_lifetime"])
         curve.append((steps, mean_return(act, tasks, task, seed)))
