@@ -49,8 +49,8 @@ BUDGETS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
     "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
     "SAC": (1, 10_000, 1_000, {}),
 }
-# Of RLlib: iterations, and what differs.
-NUM_ITERATIONS = 25
+# Of RLlib: copies, iterations, and what differs.
+NUM_COPIES, NUM_ITERATIONS = 20, 25
 RLLIB = {
     **{"train_batch_size_per_learner": 4_000, "minibatch_size": 250},
     **{"num_epochs": 10, "lr": 3e-4, "gamma": 0.99},
@@ -74,7 +74,7 @@ def mean_return(act: Act, tasks: TaskDistribution, task: Task, seed: int) -> flo
         task,
         num_envs=NUM_EVAL_EPISODES,
         seed=10_000 + seed,
-        autoreset_mode="Disabled",
+        autoreset_mode="SameStep",
     )
     obs, _ = copies.reset()
     alive, total = np.ones(NUM_EVAL_EPISODES, bool), 0.0
@@ -130,14 +130,21 @@ def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
     from ray.rllib.core.columns import Columns
     from ray.tune.registry import register_env
 
-    from metarl_jax.envs.gymnasium_bridge import as_gymnasium
-
     torch.set_num_threads(1)
-    register_env("held-out-task", lambda _: as_gymnasium(tasks, task, seed=seed))
+
+    def copies(context):
+        num_envs = context.get("num_envs", 1)
+        return as_gymnasium_vector(tasks, task, num_envs=num_envs, seed=seed)
+
+    register_env("held-out-task", copies)
     config = (
         PPOConfig()
         .environment("held-out-task")
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=NUM_COPIES,
+            gym_env_vectorize_mode="vector_entry_point",
+        )
         .learners(num_learners=0)
         .training(**RLLIB)
         .debugging(seed=seed, log_level="ERROR")
