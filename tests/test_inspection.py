@@ -1,6 +1,7 @@
 """What is said of the inside of an agent, where the answer is known."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -258,33 +259,47 @@ def test_a_memory_of_counts_is_read_and_a_random_network_forgets():
     """
     tasks = bernoulli_bandit(num_arms=2, horizon=74)
     p = RNG.random((300, 2))
-    action = np.tile(np.arange(74) >= 14, (300, 1)).astype(int)
-    reward = RNG.random((300, 74)) < np.take_along_axis(p, action, axis=1)
-    steps = jax.vmap(pulls)(jnp.array(action), jnp.array(reward))
-    first = p[:, :1]
+    exact = jax.jit(jax.vmap(posteriors.posterior_mean(tasks)))
+    in_turn = np.tile(np.arange(74) >= 14, (300, 1)).astype(int)
+    at_random = RNG.integers(2, size=in_turn.shape)
 
-    def read(policy, params):
-        def one(steps):
+    def rewarded(action):
+        reward = RNG.random((300, 74)) < np.take_along_axis(p, action, axis=1)
+        steps = jax.vmap(pulls)(jnp.array(action), jnp.array(reward))
+        return steps, np.asarray(exact(steps))
+
+    def holds(policy, params):
+        @jax.jit
+        def held(steps):
             memory = policy.initial_memory()
-            return features.along_trial(policy, params, memory, steps)[0]
+            walk = partial(features.along_trial, policy, params, memory)
+            return jax.vmap(walk)(steps)[0]
 
-        held = np.asarray(jax.jit(jax.vmap(one))(steps))
-        assert held.shape == (300, 74, 4)
-        return [
-            probes.r_squared(first, probes.cross_validated(held[:, t], first))
-            for t in (14, -1)
-        ]
+        return held
 
-    known = jax.jit(jax.vmap(posteriors.posterior_mean(tasks)))(steps)[:, -2, :1]
-    exact = probes.r_squared(first, known)
-    assert exact == pytest.approx(14 / 16, abs=0.03)
-    np.testing.assert_allclose(read(Counting(), {}), [exact, exact], atol=0.03)
-    policy = memory_policy(tasks, GRU(4))
+    def told(x, y, read=probes.linear):
+        return probes.r_squared(y, probes.cross_validated(np.asarray(x), y, read))
+
+    policy = memory_policy(tasks, GRU(32))
     params = policy.init(KEY, policy.initial_memory(), jnp.ones(1))
-    soon, late = read(policy, params)
+    counting, random = holds(Counting(), {}), holds(policy, params)
+
+    steps, known = rewarded(in_turn)
+    first = p[:, :1]
+    exactly = probes.r_squared(first, known[:, -2, :1])
+    assert exactly == pytest.approx(14 / 16, abs=0.03)
+    for t in (14, -1):
+        assert told(counting(steps)[:, t], first) == pytest.approx(exactly, abs=0.03)
     # It keeps some of what it was shown last: a control is needed, and it must fail.
-    assert 0.2 < soon < exact
-    assert late < 0.15
+    assert 0.2 < told(random(steps)[:, 14], first) < exactly
+    assert told(random(steps)[:, -1], first) < 0.15
+
+    # Of two arms in disorder it fails by its main directions, and counts do not.
+    steps, known = rewarded(at_random)
+    exactly, few = probes.r_squared(p, known[:, 40]), probes.main_directions(2)
+    shares = [told(held(steps)[:, 40], p, few) for held in (counting, random)]
+    assert shares[0] > exactly - 0.25
+    assert shares[1] < 0.35 < 0.5 < told(random(steps)[:, 40], p)
 
 
 def test_what_a_memory_holds_is_what_its_heads_read():
@@ -408,6 +423,7 @@ def test_a_map_of_parameters_that_follow_the_task_tells_it(adapted):
     seen = maps.task_map(follows)
     assert seen["told"] > 0.999
     assert seen["control"] < 0.3
+    assert seen["untrained"] < seen["told"]
     assert seen["share"].sum() == pytest.approx(1)
     start[:, 1] = np.random.default_rng(1).normal(size=point.shape)
     strange = maps.task_map(
@@ -454,6 +470,10 @@ def test_all_of_a_memory_is_drawn_and_its_controls_are_said(remembering, tmp_pat
     assert told["exact posterior"][0] == pytest.approx(0, abs=0.1)
     assert all(np.diff(told["exact posterior"]) > -0.2)
     assert "untrained network's" in seen["memory"]["said"]
+    # Nobody was trained here, and it is said.
+    assert set(seen["memory"]["main_directions"]) == {memories.OWN, memories.STRANGERS}
+    assert "this says nothing of what was learned" in seen["memory"]["said"]
+    assert "the map does not tell tasks apart" in seen["map"]["said"]
     attention = seen["attention"]["weight"]
     np.testing.assert_allclose(attention.sum(axis=-1), 1, rtol=1e-4)
     written = inspecting.write(files.jsonable(seen), tmp_path, "svg")
@@ -464,14 +484,22 @@ def test_all_of_a_memory_is_drawn_and_its_controls_are_said(remembering, tmp_pat
         assert all(axes.get_xlabel() for axes in figure.axes if axes.get_title())
 
 
-def test_a_memory_that_says_nothing_new_is_called_so():
+@pytest.mark.parametrize(
+    ("own", "strange", "learned"),
+    [(0.38, 0.2, False), (0.51, 0.2, True), (0.38, 0.31, True), (0.1, 0.0, False)],
+)
+def test_a_memory_that_says_nothing_new_is_called_so(own, strange, learned):
     row = {"linear probe": [0.4], "nearest neighbours": [0.3]}
     row |= {"untrained network": [0.38], "tasks dealt anew": [0.0]}
     found = {"steps": [9], "unit": "steps of the trial seen", "r_squared": row}
-    found["judged"] = 0
-    assert "says nothing of what was learned" in memories.said(found)
-    row["untrained network"] = [0.1]
-    assert "says nothing" not in memories.said(found)
+    ours = {memories.OWN: own, memories.STRANGERS: strange}
+    control = {"exact posterior": None, "untrained": 0.4}
+    rows = {name: {**control, "trained": share} for name, share in ours.items()}
+    rows[memories.STRANGERS]["untrained"] = 0.2
+    found |= {"judged": 0, "num_directions": 2, "main_directions": rows}
+    assert ("says nothing of what was learned" in memories.said(found)) != learned
+    assert ("to hold the task was learned" in memories.said(found)) == learned
+    assert "too few trials" not in memories.said(found)
     row["tasks dealt anew"] = [0.4]
     assert "too few trials" in memories.said(found)
 

@@ -25,7 +25,7 @@ def attending(look: Look) -> dict[str, Any] | None:
     """
     if not look.remembers:
         return None
-    steps = streams(look)
+    steps = streams(look.rounds)
     policy = look.experiment.algorithm.policy
     count = min(NUM_TRIALS, look.protocol.num_tasks)
     length = min(int(steps.mask.sum(axis=1).min()), MAX_STEPS)

@@ -22,6 +22,7 @@ class Look(NamedTuple):
       experiment: what was trained.
       agent: where adaptation starts.
       untrained: the same, never trained: the control.
+      strangers: it and two more of its kind: a network may be read by chance.
       protocol: the counts: N tasks, E episodes of a round, K adaptation steps.
       key: of what is drawn besides.
       tasks: `[N]`.
@@ -29,11 +30,13 @@ class Look(NamedTuple):
       rounds: `[N, K + 1, E, T]`, what happened in each.
       target: `[N, P]` of what tells one task from another.
       names: P, of these numbers.
+      meet: `(agent) -> (agents, rounds)`, what another agent does on these tasks.
     """
 
     experiment: Experiment
     agent: Agent
     untrained: Agent
+    strangers: tuple[Agent, ...]
     protocol: Evaluation
     key: Key
     tasks: Task
@@ -41,6 +44,7 @@ class Look(NamedTuple):
     rounds: Trajectory
     target: np.ndarray
     names: tuple[str, ...]
+    meet: Callable[[Agent], tuple[Agent, Trajectory]]
 
     @property
     def remembers(self) -> bool:
@@ -71,7 +75,7 @@ def look(key: Key, experiment: Experiment, agent: Agent, protocol: Evaluation) -
     """
     tasks, algorithm = experiment.tasks, experiment.algorithm
 
-    def one_task(task, key):
+    def one_task(agent, task, key):
         def one_round(agent, key):
             key_collect, key_adapt = jax.random.split(key)
             collected, trajectories = rollout.collect(
@@ -89,20 +93,26 @@ def look(key: Key, experiment: Experiment, agent: Agent, protocol: Evaluation) -
         return jax.lax.scan(one_round, agent, keys)[1]
 
     @jax.jit
-    def run(key):
+    def run(agent):
         key_task, key_run = evaluation.task_keys(key, protocol.num_tasks)
         batch = jax.vmap(tasks.sample_heldout)(key_task)
-        mapped = map_tasks(one_task, group_size=task_group_size())
+        mapped = map_tasks(partial(one_task, agent), group_size=task_group_size())
         return batch, *mapped(batch, key_run)
 
+    def meet(agent):
+        _, agents, rounds = run(agent)
+        return agents, jax.device_get(rounds)
+
     key_init, key_more = jax.random.split(jax.random.fold_in(key, 2**31 + 1))
-    batch, agents, rounds = run(key)
+    batch, agents, rounds = run(agent)
     target, names = _target(experiment, batch)
-    untrained = jax.jit(algorithm.init)(key_init).agent
+    init = jax.jit(algorithm.init)
+    strangers = [init(jax.random.fold_in(key_init, i)).agent for i in range(3)]
     return Look(
         experiment,
         agent,
-        untrained,
+        strangers[0],
+        tuple(strangers),
         protocol,
         key_more,
         batch,
@@ -110,6 +120,7 @@ def look(key: Key, experiment: Experiment, agent: Agent, protocol: Evaluation) -
         jax.device_get(rounds),
         target,
         names,
+        meet,
     )
 
 

@@ -1,5 +1,6 @@
 """What a memory knows of the task, step by step along a trial."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,17 +14,19 @@ from metarl_jax.inspection.posteriors import posterior_mean
 
 NUM_MOMENTS = 16
 MIN_TRIALS = 20
+OWN, STRANGERS = "the agent's trials", "an untrained agent's trials"
+GAP = 0.1  # of a share: what random networks differ by from the best of three
 READERS = {"linear probe": probes.linear, "nearest neighbours": probes.nearest}
 
 
-def streams(look: Look) -> Any:
-    """Returns the trials as streams `[N, (K + 1) E T]`."""
+def streams(rounds: Any) -> Any:
+    """Returns trials `[N, K + 1, E, T]` as streams `[N, (K + 1) E T]`."""
 
     def one(rounds):
         episodes = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rounds)
         return trials.stream(episodes)
 
-    return over_tasks(one, look.rounds)
+    return over_tasks(one, rounds)
 
 
 def memory(look: Look) -> dict[str, Any] | None:
@@ -35,11 +38,19 @@ def memory(look: Look) -> dict[str, Any] | None:
     controls: the same probe of a network that was never trained, taken through the very
     same trials, and of trials with the tasks dealt out anew.
 
+    A random recurrent network holds what it was shown last, and where the agent knows
+    the task what it does gives it away, so that the first control need not fail. It is
+    therefore asked twice more, with a reader of as many main directions as the task has
+    numbers (`metarl_jax.inspection.probes.main_directions`): of the agent's trials, and
+    of an untrained agent's on the same tasks, where nothing that is done tells.
+
     Returns:
       `steps` `[M]` seen; `r_squared`, by name, the share of the task's variance that is
       predicted `[M]`; `entropy` `[M]` of the actions in nats; `episode_ends`; `judged`,
       the moment that is spoken of in `said`: where the last episode begins, at which
-      the observation gives nothing away.
+      the observation gives nothing away; `main_directions`, at that moment, by whose
+      trials, the shares told by the exact posterior, by this network's and by the best
+      of three untrained networks' main directions; `num_directions` of them.
     """
     if look.target.shape[1] == 0 or look.protocol.num_tasks < MIN_TRIALS:
         return None
@@ -47,68 +58,86 @@ def memory(look: Look) -> dict[str, Any] | None:
         return _rounds(look)
     if not look.remembers:
         return None
-    steps = streams(look)
     policy = look.experiment.algorithm.policy
+    exact = posterior_mean(look.experiment.tasks)
 
     @compiled
     def held(agent, steps):
         return along_trial(policy, agent.params, agent.memory, steps)
 
+    observer = None if exact is None else compiled(lambda _, steps: exact(steps))
+
+    def at(rounds):
+        steps = streams(rounds)
+        moment = _last_start(steps)[0]
+        known = None if observer is None else observer((), steps)[:, moment]
+        return lambda agent: held(agent, steps)[0][:, moment], known
+
+    steps = streams(look.rounds)
     features, entropy = held(look.agent, steps)
     control, _ = held(look.untrained, steps)
-    # Where the shortest trial ends: of all trials there is something.
-    last = int(steps.mask.sum(axis=1).min())
-    ended = (steps.terminated | steps.truncated)[:, : last - 1].all(axis=0)
-    starts = np.flatnonzero(ended) + 1
+    start, starts, last = _last_start(steps)
     moments = np.round(np.linspace(0, last - 1, NUM_MOMENTS)).astype(int)
     moments = np.unique([*moments, *starts])
-    exact = posterior_mean(look.experiment.tasks)
-    known = None if exact is None else over_tasks(exact, steps)
+    known = None if observer is None else observer((), steps)
     found = {
         "steps": moments,
         "unit": "steps of the trial seen",
         "r_squared": _table(look.target, features, control, known, moments),
         "entropy": entropy.mean(axis=0)[moments],
         "episode_ends": starts,
-        # Where the last episode begins: what is seen there says nothing of the task.
-        "judged": int(
-            np.searchsorted(moments, starts[-1] if len(starts) else last - 1)
-        ),
-        "num_trials": look.protocol.num_tasks,
-        "names": look.names,
+        "judged": int(np.searchsorted(moments, start)),
+        **_directions(look, at),
     }
     return {**found, "said": said(found)}
+
+
+def _last_start(steps: Any) -> tuple[int, np.ndarray, int]:
+    """Returns where the last episode of all trials begins, all starts, and the end.
+
+    What is seen where an episode begins says nothing of the task; where there is one
+    alone, the last step is taken.
+    """
+    last = int(steps.mask.sum(axis=1).min())  # of all trials there is something
+    ended = (steps.terminated | steps.truncated)[:, : last - 1].all(axis=0)
+    starts = np.flatnonzero(ended) + 1
+    return int(starts[-1]) if len(starts) else last - 1, starts, last
 
 
 def _rounds(look: Look) -> dict[str, Any]:
     """Probes a belief that is inferred after each round."""
     believe: Any = look.experiment.belief
-
-    def beliefs(agents):
-        def one(agents):
-            mean, std = jax.vmap(believe)(agents)
-            return jax.numpy.concatenate([mean, jax.numpy.log(std)], axis=-1)
-
-        return over_tasks(one, agents)
-
     adapt = look.experiment.algorithm.adapt
-
-    def infer(rounds):
-        def one(agent, data):
-            return adapt(look.key, agent, data), agent
-
-        return jax.lax.scan(one, look.untrained, rounds)[1]
-
-    features = beliefs(look.agents)
-    control = beliefs(over_tasks(infer, look.rounds))
-    moments = np.arange(features.shape[1])
     exact = posterior_mean(look.experiment.tasks)
-    known = None
-    if exact is not None:
-        lengths = look.rounds.mask.sum(axis=(2, 3))
+
+    def numbers(agent):
+        mean, std = believe(agent)
+        return jax.numpy.concatenate([mean, jax.numpy.log(std)], axis=-1)
+
+    @compiled
+    def believed(agent, rounds):
+        def one(agent, data):
+            return adapt(look.key, agent, data), numbers(agent)
+
+        return jax.lax.scan(one, agent, rounds)[1]
+
+    def known_of(rounds):
+        if exact is None:
+            return None
+        lengths = rounds.mask.sum(axis=(2, 3))
         seen = np.cumsum(lengths, axis=1) - lengths
-        means = over_tasks(exact, streams(look))
-        known = np.stack([means[n][seen[n]] for n in range(len(seen))])
+        means = over_tasks(exact, streams(rounds))
+        return np.stack([means[n][seen[n]] for n in range(len(seen))])
+
+    def at(rounds):
+        known = known_of(rounds)
+        known = None if known is None else known[:, -1]
+        return lambda agent: believed(agent, rounds)[:, -1], known
+
+    features = over_tasks(jax.vmap(numbers), look.agents)
+    control = believed(look.untrained, look.rounds)
+    moments = np.arange(features.shape[1])
+    known = known_of(look.rounds)
     found = {
         "steps": moments * look.protocol.num_episodes,
         "unit": "episodes seen",
@@ -116,10 +145,43 @@ def _rounds(look: Look) -> dict[str, Any]:
         "entropy": None,
         "episode_ends": [],
         "judged": len(moments) - 1,
+        **_directions(look, at),
+    }
+    return {**found, "said": said(found)}
+
+
+def _directions(look: Look, at: Callable) -> dict[str, Any]:
+    """Returns what main directions tell, in this agent's and in a stranger's trials.
+
+    Args:
+      look: the look.
+      at: `(rounds) -> (read, known)`: at the moment that is judged, `(agent) -> [N, F]`
+        and what is known `[N, P]` or None.
+    """
+    rank = look.target.shape[1]
+
+    def told(features):
+        read = probes.main_directions(rank)
+        predicted = probes.cross_validated(features, look.target, read)
+        return probes.r_squared(look.target, predicted)
+
+    met = {OWN: look.rounds, STRANGERS: look.meet(look.untrained)[1]}
+    rows = {}
+    for name, rounds in met.items():
+        read, known = at(rounds)
+        rows[name] = {
+            "exact posterior": None
+            if known is None
+            else probes.r_squared(look.target, known),
+            "trained": told(read(look.agent)),
+            "untrained": max(told(read(agent)) for agent in look.strangers),
+        }
+    return {
+        "main_directions": rows,
+        "num_directions": rank,
         "num_trials": look.protocol.num_tasks,
         "names": look.names,
     }
-    return {**found, "said": said(found)}
 
 
 def _table(target, features, control, known, moments) -> dict[str, list[float]]:
@@ -160,8 +222,22 @@ def said(found: dict[str, Any]) -> str:
         text += f", where the exact posterior knows {_share(last['exact posterior'])}"
     control = last["untrained network"]
     text += f"; out of an untrained network's a linear probe reads {_share(control)}"
-    if last["linear probe"] - control < 0.05:
-        text += ", so that this says nothing of what was learned"
+    own, strange = (found["main_directions"][name] for name in (OWN, STRANGERS))
+    few = "main direction" if found["num_directions"] == 1 else "main directions"
+    text += (
+        f". Its {found['num_directions']} {few} alone tell {_share(own['trained'])}, "
+        f"an untrained network's {_share(own['untrained'])}; in trials of an untrained "
+        f"agent, whose actions give nothing away, {_share(strange['trained'])}"
+    )
+    if strange["exact posterior"] is not None:
+        text += f" of the {_share(strange['exact posterior'])} that can be known"
+    text += f", against {_share(strange['untrained'])}: "
+    learned = any(row["trained"] - row["untrained"] >= GAP for row in (own, strange))
+    text += (
+        "to hold the task was learned"
+        if learned
+        else "the control does not fail, and this says nothing of what was learned"
+    )
     if abs(last["tasks dealt anew"]) > 0.15:
         text += (
             f"; with tasks dealt out anew it reads {_share(last['tasks dealt anew'])}, "

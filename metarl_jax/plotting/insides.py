@@ -81,7 +81,7 @@ def memory(record: Record) -> Figure:
     """Draws what can be read of the task out of a memory, as the trial goes on."""
     steps = np.array(record["steps"], float)
     entropy = record["entropy"]
-    figure, panels = _figure(record, 2 if entropy else 1, height=3.6)
+    figure, panels = _figure(record, 3 if entropy else 2, height=3.6)
     looks = {
         "exact posterior": {"color": "black", "lw": 2.5, "alpha": 0.5},
         "linear probe": {"color": PALETTE[0], "marker": "o"},
@@ -95,11 +95,12 @@ def memory(record: Record) -> Figure:
         panels[0].plot(steps, values, label=plain(name), **look)
     panels[0].set(ylim=(-0.27, 1.02), title="what it knows of the task")
     panels[0].set_ylabel("share of the task's variance, R²")
+    _directions(panels[1], record)
     if entropy:
-        panels[1].plot(steps, np.array(entropy, float), color=PALETTE[3], lw=1.8)
-        panels[1].set(title="how undecided it is", ylim=(None, None))
-        panels[1].set_ylabel("entropy of the action in nats")
-    for axes in panels:
+        panels[2].plot(steps, np.array(entropy, float), color=PALETTE[3], lw=1.8)
+        panels[2].set(title="how undecided it is", ylim=(None, None))
+        panels[2].set_ylabel("entropy of the action in nats")
+    for axes in (panels[0], *panels[2:]):
         axes.set_xlabel(record["unit"])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for i, end in enumerate(record["episode_ends"]):
@@ -109,6 +110,29 @@ def memory(record: Record) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
+
+
+def _directions(axes: Axes, record: Record) -> None:
+    """Draws what main directions tell, of this network and of an untrained one."""
+    colours = {"exact posterior": "#999999", "trained": PALETTE[0]}
+    colours["untrained"] = PALETTE[1]
+    rows = record["main_directions"]
+    for i, (who, colour) in enumerate(colours.items()):
+        shares = [row[who] for row in rows.values()]
+        if shares[0] is None:
+            continue
+        at = np.arange(len(rows)) + 0.27 * (i - 1)
+        shown = np.clip(np.array(shares, float), 0, 1)
+        bars = axes.barh(at, shown, height=0.25, color=colour)
+        axes.bar_label(bars, [plain(f"{who} {x:.0%}") for x in shown], padding=2)
+    axes.set_yticks(
+        range(len(rows)), [name.replace(" trials", "\ntrials") for name in rows]
+    )
+    axes.invert_yaxis()
+    count = record["num_directions"]
+    title = "main direction tells" if count == 1 else "main directions tell"
+    axes.set(title=f"what its {count} {title}", xlim=(0, 1.35), xlabel="R²")
+    axes.set_xticks([0, 0.5, 1])
 
 
 def task_map(record: Record) -> Figure:
