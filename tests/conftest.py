@@ -1,5 +1,6 @@
 """Settings that hold for every test, made before jax is imported."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,3 +16,5 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # The notebooks run at a size that only shows that every cell works.
 os.environ.setdefault("METARL_JAX_SMOKE", "1")
+# Tracing makes millions of objects that live on: looking through them is a seventh of it.
+gc.set_threshold(200_000, 20, 20)
