@@ -4,7 +4,8 @@ The mass matrix of a tree couples a degree of freedom with its ancestors alone
 (Featherstone 2008, Rigid Body Dynamics Algorithms, chapter 6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
@@ -21,7 +22,10 @@ def ancestors(parents: Sequence[int], i: int) -> list[int]:
 
 
 def solve(
-    matrix: Sparse, right: Sequence[jax.Array], parents: Sequence[int]
+    matrix: Sparse,
+    right: Sequence[jax.Array],
+    parents: Sequence[int],
+    once: Callable[[Any], Any] = lambda values: values,
 ) -> list[jax.Array]:
     """Solves M x = b by M = Lᵀ D L, unrolled.
 
@@ -30,6 +34,8 @@ def solve(
         its ancestors j, and `(i, i)`.
       right: b.
       parents: of every degree of freedom, smaller numbers; -1 for none.
+      once: holds what is passed through it, so that it is not computed again by all
+        that reads it.
 
     Returns:
       x.
@@ -46,11 +52,12 @@ def solve(
                 matrix[i, j] = matrix[i, j] - factor * matrix[k, j]
     # Row k of L is what was left in M, over its diagonal.
     lower = {(k, i): matrix[k, i] * inverse[k] for k in range(size) for i in above[k]}
+    lower, inverse = once((lower, inverse))
     x = list(right)
     for k in reversed(range(size)):
         for i in above[k]:
             x[i] = x[i] - lower[k, i] * x[k]
-    x = [one * inverse[k] for k, one in enumerate(x)]
+    x = [one * inverse[k] for k, one in enumerate(once(x))]
     for k in range(size):
         for i in above[k]:
             x[k] = x[k] - lower[k, i] * x[i]
