@@ -16,5 +16,5 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # The notebooks run at a size that only shows that every cell works.
 os.environ.setdefault("METARL_JAX_SMOKE", "1")
-# Tracing makes millions of objects that live on: looking through them is a seventh of it.
+# Tracing makes millions of objects that live on, and looks through them in vain.
 gc.set_threshold(200_000, 20, 20)
