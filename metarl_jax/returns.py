@@ -81,6 +81,39 @@ def generalised_advantages(
     return jax.lax.scan(step, initial, (delta, ended), reverse=True)[1]
 
 
+def retrace(
+    reward: jax.Array,
+    discount: jax.Array,
+    q: jax.Array,
+    next_value: jax.Array,
+    trace: jax.Array,
+) -> jax.Array:
+    """Computes action values from steps that another policy may have taken.
+
+    G_t = r_t + γ_t (V(o_{t+1}) + c_{t+1} (G_{t+1} - Q(o_{t+1}, a_{t+1}))), after the
+    last step γ_T V(o_T).
+
+    Args:
+      reward: `[T]`.
+      discount: `[T]` γ_t, zero where the episode ended.
+      q: `[T]` Q(o_t, a_t).
+      next_value: `[T]` V(o_{t+1}), under the policy whose values are asked for.
+      trace: `[T]` c_t = λ min(1, π(a_t) / μ(a_t)).
+
+    Returns:
+      `[T]` targets of Q(o_t, a_t) (Munos et al. 2016, arXiv 1606.02647).
+    """
+
+    def step(carry, inputs):
+        r, gamma, value, q_t, c_t = inputs
+        target = r + gamma * (value + carry)
+        return c_t * (target - q_t), target
+
+    initial = jnp.zeros((), jnp.result_type(reward, q, next_value))
+    xs = (reward, discount, next_value, q, trace)
+    return jax.lax.scan(step, initial, xs, reverse=True)[1]
+
+
 def linear_feature_baseline(
     obs: Any,
     returns: jax.Array,
