@@ -13,7 +13,6 @@ from collections import deque
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from measuring import add_record_options, finish
@@ -112,7 +111,7 @@ def main() -> None:
     parser.add_argument("--parameters", type=Path, required=True)
     parser.add_argument("--world", choices=list(WORLDS), default="catch")
     parser.add_argument("--size", choices=list(SIZES), default="authors")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=60_000)
     add_record_options(parser, OUTPUT)
     args = parser.parse_args()
@@ -124,7 +123,7 @@ def main() -> None:
     record = {"world": args.world, "threshold": threshold, "learners": {}}
     for name, make in makers.items():
         rows = record["learners"][name] = []
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             print(name, "seed", seed, flush=True)
             step, state, key, each = make(seed)
             points, seconds = curve(
@@ -135,7 +134,7 @@ def main() -> None:
                 steps_a_call=each,
                 threshold=threshold,
             )
-            row = {"curve": points, "cpu_seconds": seconds}
+            row = {"seed": seed, "curve": points, "cpu_seconds": seconds}
             row["reached"] = points[-1][0] if points[-1][1] >= threshold else None
             rows.append(row)
     finish(args, record)

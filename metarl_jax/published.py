@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarl_jax.types import Params
-from metarl_jax.update_rules.update_network import UpdateNetwork
 
 _LIFETIME = "lstm/~/meta_lstm/~unroll/"
 # By what a layer is called here, what it is called in the file.

@@ -35,7 +35,7 @@ LAYERS = [
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials", "adaptation"},
-    {"algorithms"},
+    {"algorithms", "update_rules"},
     {"evaluation", "intervals"},
     {"differences", "sample_efficiency"},
     {"catalogue", "options"},
@@ -44,18 +44,27 @@ LAYERS = [
     {"worlds", "methods"},
     {"experiments"},
     {"choice", "training", "tracking", "plotting"},
-    {"acting", "learned", "report"},
+    {"acting", "learned", "report", "published"},
     {"export", "inspection"},
     {"reproduction", "sweeps"},
     {"cli"},
 ]
 WITHIN = {
     *("validation", "policies", "envs", "strategies", "runs", "plotting"),
-    *("worlds", "experiments", "export", "inspection", "reproduction", "sweeps", "cli"),
+    *(
+        "update_rules",
+        "worlds",
+        "experiments",
+        "export",
+        "inspection",
+        "reproduction",
+        "sweeps",
+        "cli",
+    ),
 }
 IMPURE = {"tracking", "memory", "catalogue", "choice", "runs", "training", "plotting"}
 IMPURE |= {"learned", "report", "export", "inspection", "reproduction", "sweeps"}
-IMPURE |= {"cli"}
+IMPURE |= {"cli", "published"}
 
 
 def unit(path):

@@ -17,7 +17,9 @@ from gymnax.environments.spaces import Discrete
 from metarl_jax import rollout
 from metarl_jax.distributions import Categorical, DiagGaussian
 from metarl_jax.envs import bandit, classic_control, grid_navigation, point_navigation
+from metarl_jax.envs.catch import catch
 from metarl_jax.envs.conditioned import task_conditioned
+from metarl_jax.envs.dark_room import dark_room, room_goals
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.envs.tabular_mdp import tabular_mdp, value_iteration
 from metarl_jax.envs.two_step import two_step
@@ -34,6 +36,7 @@ FAMILIES = {
     "tabular_mdp": tabular_mdp,
     "grid_navigation": grid_navigation.grid_navigation,
     "two_step": two_step,
+    "dark_room": dark_room,
     "cartpole": partial(classic_control.cartpole, horizon=40),
     "pendulum": partial(classic_control.pendulum, horizon=20),
     "acrobot": partial(classic_control.acrobot, horizon=20),
@@ -825,3 +828,77 @@ def test_bad_arguments(factory, wrong, message):
 def test_bad_gittins_horizon():
     with pytest.raises(ValueError, match="got 0"):
         gittins_indices(0)
+
+
+@pytest.mark.parametrize("start", ["random", "centre"])
+@pytest.mark.parametrize("observation", ["one_hot", "coordinates"])
+def test_who_knows_the_goal_of_a_dark_room_gets_what_was_published(start, observation):
+    """By a plain loop over goals and starts, and by the family's optimal action."""
+    tasks = dark_room(start=start, observation=observation)
+    cells = list(itertools.product(range(9), repeat=2))
+    starts = cells if start == "random" else [(4, 4)]
+    exact = {
+        goal: np.mean(
+            [20 - max(abs(goal[0] - x) + abs(goal[1] - y) - 1, 0) for x, y in starts]
+        )
+        for goal in cells
+    }
+    published = {"random": 15.0617, "centre": 16.5432}[start]
+    np.testing.assert_allclose(np.mean(list(exact.values())), published, atol=5e-5)
+
+    class Informed(NamedTuple):
+        task: object
+
+        def apply(self, params, memory, obs):
+            action = tasks.optimal_action(self.task, obs)
+            return Categorical(jnp.log(jax.nn.one_hot(action, 5))), 0.0, memory
+
+    def gained(key):
+        task = tasks.sample(key)
+        agent = Agent((), ())
+        _, trajectory = rollout.episode(key, tasks, Informed(task), agent, task)
+        key_reset, *_ = jax.random.split(key, 3)
+        promised = tasks.oracles["known goal"](key_reset, task)
+        return jnp.sum(trajectory.reward), promised
+
+    keys = jax.random.split(jax.random.key(2), 50)
+    np.testing.assert_array_equal(*jax.jit(jax.vmap(gained))(keys))
+
+
+def test_a_fifth_of_a_dark_room_is_held_out():
+    seen, heldout = (set(map(tuple, room_goals(heldout=x))) for x in (False, True))
+    assert (len(seen), len(heldout)) == (65, 16)
+    assert not seen & heldout
+    tasks = dark_room()
+    keys = jax.random.split(jax.random.key(1), 500)
+    for sample, goals in [(tasks.sample, seen), (tasks.sample_heldout, heldout)]:
+        drawn = set(map(tuple, np.asarray(jax.vmap(sample)(keys).goal)))
+        assert drawn <= goals
+        assert len(drawn) > 0.9 * len(goals)
+
+
+def test_a_ball_is_caught_with_any_order_of_buttons_by_who_knows_it():
+    tasks = catch()
+
+    def play(key):
+        task = tasks.sample(key)
+        obs, state = tasks.reset(key, task)
+
+        def step(carry, _):
+            obs, state = carry
+            action = tasks.optimal_action(task, obs)
+            obs, state, reward, over = tasks.step(key, state, action, task)
+            return (obs, state), (reward, over)
+
+        start = jnp.argmax(obs[:8])
+        rewards, over = jax.lax.scan(step, (obs, state), length=7)[1]
+        return task.buttons, start, rewards, over
+
+    keys = jax.random.split(jax.random.key(0), 200)
+    buttons, columns, rewards, over = jax.jit(jax.vmap(play))(keys)
+    np.testing.assert_array_equal(np.unique(columns), np.arange(8))
+    assert len(np.unique(buttons, axis=0)) == 6
+    np.testing.assert_array_equal(rewards, np.eye(7)[np.full(200, 6)])
+    np.testing.assert_array_equal(over, np.eye(7)[np.full(200, 6)].astype(bool))
+    with pytest.raises(ValueError, match="rows must be at least"):
+        catch(rows=3, columns=8)

@@ -9,6 +9,7 @@ from metarl_jax.returns import (
     generalised_advantages,
     linear_feature_baseline,
     normalise,
+    retrace,
 )
 
 DISCOUNT, GAE_LAMBDA = 0.9, 0.7
@@ -193,3 +194,20 @@ def test_normalise_over_valid_steps():
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     constant = normalise(np.full((4, 9), 3.0, np.float32), mask)
     np.testing.assert_array_equal(constant, np.zeros((4, 9)))
+
+
+def test_retrace_is_its_sum_of_weighted_errors():
+    """G_t = Q_t + Σ_k (Π γ c) δ_k, as Munos et al. 2016 write it, by a double loop."""
+    rng = np.random.default_rng(4)
+    reward, q, next_value = rng.normal(size=(3, 6))
+    discount = np.where(np.arange(6) == 2, 0.0, 0.9)
+    trace = rng.uniform(size=6)
+    error = reward + discount * next_value - q
+    expected = np.zeros(6)
+    for t in range(6):
+        weight, expected[t] = 1.0, q[t]
+        for k in range(t, 6):
+            expected[t] += weight * error[k]
+            weight *= discount[k] * trace[min(k + 1, 5)]
+    actual = jax.jit(retrace)(reward, discount, q, next_value, trace)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

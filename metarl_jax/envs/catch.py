@@ -108,7 +108,7 @@ def catch(
     permuted_buttons: bool = True,
     observation: Literal["flat", "image"] = "flat",
 ) -> TaskDistribution:
-    """Builds Catch, with buttons in an order that is to be found out, or always the same.
+    """Builds Catch, with buttons in an order that is to be found out, or in one order.
 
     Held-out tasks are new draws of the order. The oracle `"known buttons"` catches
     every ball.

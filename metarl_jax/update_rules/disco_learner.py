@@ -217,16 +217,15 @@ def disco_learner(
             key_batch, replay, jnp.zeros(1, jnp.int32), size=batch_size
         )
         batch = jax.tree.map(lambda x: x[0], drawn)
-        learned, losses = learn(state, batch)
-        changed = (learned.params, learned.slow, learned.optimizer_state, learned.rule)
-        before = (state.params, state.slow, state.optimizer_state, state.rule)
-        changed, skipped = updates.keep_finite(changed, before, losses)
-        few = replay.size[0] < batch_size
-        changed = jax.tree.map(
-            lambda new, old: jnp.where(few, old, new), changed, before
+        learned, losses, finite = learn(state, batch)
+        skipped = ~finite | (replay.size[0] < batch_size)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(skipped, old, new),
+            learned._replace(stream=(), replay=()),
+            state._replace(stream=(), replay=()),
         )
-        info = DiscoInfo(steps.episode_return, losses, few | skipped)
-        return DiscoState(*changed, stream, replay), info
+        info = DiscoInfo(steps.episode_return, losses, skipped)
+        return kept._replace(stream=stream, replay=replay), info
 
     def learn(state, batch):
         experience = disco.Experience(
@@ -248,10 +247,12 @@ def disco_learner(
         params, optimizer_state = updates.descend(
             optimizer, state.optimizer_state, state.params, gradient, means["total"]
         )
-        new_slow = optax.incremental_update(state.params, state.slow, slow_rate)
-        new = (params, new_slow, optimizer_state, rule_state)
-        return state._replace(
-            **dict(zip(("params", "slow", "optimizer_state", "rule"), new, strict=True))
-        ), means
+        learned = state._replace(
+            params=params,
+            slow=optax.incremental_update(state.params, state.slow, slow_rate),
+            optimizer_state=optimizer_state,
+            rule=rule_state,
+        )
+        return learned, means, updates.all_finite((means, optax.tree.norm(gradient)))
 
     return Learner(init, step, num_envs * num_steps)

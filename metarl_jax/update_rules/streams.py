@@ -39,9 +39,7 @@ def begin(key: Key, tasks: TaskDistribution, task: Task, *, num_envs: int) -> St
     obs, env_state = jax.vmap(tasks.reset, (0, None))(
         jax.random.split(key, num_envs), task
     )
-    return Stream(
-        obs, env_state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs)
-    )
+    return Stream(obs, env_state, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs))
 
 
 def act(

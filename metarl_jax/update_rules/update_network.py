@@ -217,9 +217,7 @@ class UpdateNetwork(nn.Module):
         steps, actions = self.reader(*read)
         x = self._backwards(steps, experience.ended) * self.modulation(state.hidden)
         embedding, y = self.embedding(x), self.y_target(x)
-        spread = jnp.broadcast_to(
-            x[:, :, None], (*actions.shape[:-1], x.shape[-1])
-        )
+        spread = jnp.broadcast_to(x[:, :, None], (*actions.shape[:-1], x.shape[-1]))
         each = self.action_net(jnp.concatenate([spread, actions], axis=-1))
         targets = Targets(self.policy_target(each).squeeze(-1), y, self.z_target(x))
         memory = self.lifetime((state.hidden, state.cell), read, embedding, y)
