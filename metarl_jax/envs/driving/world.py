@@ -12,6 +12,7 @@ the nearest lane's middle; a collision, or the car's middle off the road, ends t
 episode with -20. Bodies are rectangles along the road.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -61,6 +62,10 @@ class EnvParams(environment.EnvParams):
     curvature: jax.Array  # [NUM_KNOTS] of the road
 
 
+# Compiled with what calls it; traced once, whatever calls it.
+traced_once = functools.partial(jax.jit, static_argnums=0)
+
+
 class Driving(environment.Environment[EnvState, EnvParams]):
     """The road; see the module.
 
@@ -76,6 +81,7 @@ class Driving(environment.Environment[EnvState, EnvParams]):
         """Returns the length of road after which the same vehicles come again."""
         return self.num_vehicles / params.density
 
+    @traced_once
     def reset_env(self, key, params):
         """Starts in a lane's middle at 20 m/s, the others spread over the ring."""
         key_along, key_lane = jax.random.split(key)
@@ -99,6 +105,7 @@ class Driving(environment.Environment[EnvState, EnvParams]):
         )
         return self.shown(state, params), state
 
+    @traced_once
     def step_env(self, key, state, action, params):
         """Moves everybody for a step."""
         del key
