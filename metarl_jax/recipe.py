@@ -24,11 +24,12 @@ from metarl_jax.validation import (
     check_positive,
 )
 
-Kind = Literal["gradient", "memory", "inference"]
+Kind = Literal["gradient", "memory", "inference", "rule"]
 UNITS = {
     "gradient": "adaptation steps",
     "memory": "episodes of experience",
     "inference": "episodes of experience",
+    "rule": "updates",
 }
 
 
@@ -66,7 +67,8 @@ class World(NamedTuple):
     Attributes:
       tasks: makes the task distribution; its keywords are options.
       defaults: options that differ here: for `"all"` methods, for a kind of method
-        (`"gradient"`, `"memory"`, `"inference"`) or for one method by its name.
+        (`"gradient"`, `"memory"`, `"inference"`, `"rule"`) or for one method by its
+        name.
       goal: `(task) -> [2]`, where the goal is, if observations are positions in the
         plane.
       goal_beliefs: `(tasks, algorithm, options) -> Experiment.goal_beliefs`, or None
@@ -89,7 +91,8 @@ class Method(NamedTuple):
       name: as it is called on the command line.
       build: `(tasks, policy, *, options) -> MetaAlgorithm`, where `policy` is one of
         `metarl_jax.settings.POLICIES`; its keywords are options.
-      kind: what adapts: parameters by gradients, a memory, or an inferred belief.
+      kind: what adapts: parameters by gradients, a memory, an inferred belief, or
+        parameters by a rule that is learned.
       policy: the policy's name where none is chosen.
       defaults: options that differ from those of `build`.
       belief: `(agent) -> (mean [C], standard deviation [C])`, for methods that hold a

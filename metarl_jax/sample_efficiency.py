@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarl_jax import rollout
+from metarl_jax import lifetimes, rollout
 from metarl_jax.evaluation import Adapt
 from metarl_jax.types import Agent, Key, Policy, Task, TaskDistribution
 from metarl_jax.validation import (
@@ -94,6 +94,88 @@ def learning_curve(
     )
     return LearningCurve(
         jnp.pad(jnp.cumsum(taken), (1, 0)), jnp.concatenate([first[None], returns])
+    )
+
+
+def life_curve(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    adapt: Adapt,
+    agent: Agent,
+    task: Task,
+    *,
+    num_rounds: int,
+    num_updates: int,
+    num_streams: int,
+    num_steps: int,
+    num_eval_episodes: int,
+) -> LearningCurve:
+    """Follows a life: W streams, an update after every T steps, and evaluations.
+
+    How a rule is tried, a learned one or a hand-made one: from a fresh agent, in a task
+    that was not learned from, with returns of fresh episodes as in `learning_curve`.
+
+    Args:
+      key: consumed.
+      tasks: the family, compiled.
+      policy: how the agent acts, without memory; actions are sampled.
+      adapt: the rule's update, of pieces `[W, T, ...]`.
+      agent: who is born.
+      task: the task.
+      num_rounds: R, evaluations after the first.
+      num_updates: from one to the next.
+      num_streams: W.
+      num_steps: T, steps of each stream from update to update.
+      num_eval_episodes: fresh episodes of each evaluation.
+
+    Returns:
+      A `LearningCurve`, whose steps are multiples of `num_updates` W T.
+
+    Raises:
+      ValueError: if a count is below 1, or agents cannot live in these tasks.
+    """
+    check_key(key)
+    counts = {"num_updates": num_updates, "num_steps": num_steps}
+    check_positive(
+        num_rounds=num_rounds,
+        num_streams=num_streams,
+        num_eval_episodes=num_eval_episodes,
+        **counts,
+    )
+    check_functions(adapt=adapt)
+    check_tasks(tasks)
+    check_agent(tasks, policy, agent, task)
+    lifetimes.check_lives(tasks, policy)
+
+    def mean_return(key, agent):
+        _, trajectories = rollout.collect(
+            key, tasks, policy, agent, task, num_episodes=num_eval_episodes
+        )
+        return jnp.mean(rollout.episode_returns(trajectories))
+
+    def once(carry, key):
+        agent, streams = carry
+        key_act, key_adapt = jax.random.split(key)
+        streams, trajectories = lifetimes.act_all(
+            key_act, tasks, policy, agent, task, streams, num_steps=num_steps
+        )
+        return (adapt(key_adapt, agent, trajectories), streams), None
+
+    def one_round(carry, key):
+        key_live, key_evaluate = jax.random.split(key)
+        carry, _ = jax.lax.scan(once, carry, jax.random.split(key_live, num_updates))
+        return carry, mean_return(key_evaluate, carry[0])
+
+    key_first, key_streams, key_rounds = jax.random.split(key, 3)
+    streams = lifetimes.begin_all(key_streams, tasks, task, num_streams=num_streams)
+    first = mean_return(key_first, agent)
+    _, returns = jax.lax.scan(
+        one_round, (agent, streams), jax.random.split(key_rounds, num_rounds)
+    )
+    taken = num_updates * num_streams * num_steps
+    return LearningCurve(
+        taken * jnp.arange(num_rounds + 1), jnp.concatenate([first[None], returns])
     )
 
 

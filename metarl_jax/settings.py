@@ -15,6 +15,7 @@ from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import Core, memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
+from metarl_jax.policies.tabular import tabular_policy
 from metarl_jax.policies.transformer import Transformer
 from metarl_jax.trust_region import TrustRegion
 from metarl_jax.types import DifferentiationName, Policy, TaskDistribution
@@ -138,11 +139,22 @@ class Hypernetwork:
         )
 
 
-PolicySettings = Mlp | Memory | Hypernetwork
+@dataclass(frozen=True)
+class Tabular:
+    """A table, for tasks that show the number of a state."""
+
+    def make(self, tasks: TaskDistribution, trial_length: int, **kwargs: Any) -> Policy:
+        """Makes the policy; further arguments are those of `tabular_policy`."""
+        del trial_length
+        return tabular_policy(tasks, **kwargs)
+
+
+PolicySettings = Mlp | Memory | Hypernetwork | Tabular
 POLICIES: Mapping[str, PolicySettings] = {
     "mlp": Mlp(),
     "memory": Memory(),
     "hypernetwork": Hypernetwork(),
+    "tabular": Tabular(),
 }
 
 
@@ -252,6 +264,29 @@ class Trials:
     def __post_init__(self):
         """Checks the counts, of which lengths are made."""
         check_positive(num_tasks=self.num_tasks, num_episodes=self.num_episodes)
+
+
+@dataclass(frozen=True)
+class Lives:
+    """How much agents act from update to update, in lives that go on.
+
+    Attributes:
+      num_tasks: lives side by side, each in a task.
+      num_episodes: streams of episodes in which each agent acts side by side.
+      rollout_length: steps of each stream from update to update.
+    """
+
+    num_tasks: int = 64
+    num_episodes: int = 16
+    rollout_length: int = 20
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns what an algorithm of lives takes."""
+        return {
+            "num_tasks": self.num_tasks,
+            "num_episodes": self.num_episodes,
+            "rollout_length": self.rollout_length,
+        }
 
 
 @dataclass(frozen=True)

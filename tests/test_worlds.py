@@ -57,6 +57,8 @@ def why_not(world, method):
     if world == "xland" and not xland.is_installed():
         return r'pip install "metarl-jax\[games\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()
+    if method in ("lpg", "meta-gradients") and isinstance(tasks.env, Host):
+        return "is stepped on the host"
     if method == "pearl" and not hasattr(tasks.action_space, "low"):
         return "squashed actions need a Box"
     if method == "dpt" and tasks.optimal_action is None:
@@ -203,7 +205,7 @@ def test_every_option_is_documented_once_and_every_table_speaks_of_options():
             everywhere |= set(names)
             mine = catalogue.load(world, "worlds").defaults.get(method, {})
             assert set(mine) <= set(names), (world, method)
-    kinds = {"all", "gradient", "memory", "inference"}
+    kinds = {"all", "gradient", "memory", "inference", "rule"}
     for world in WORLDS:
         defaults = catalogue.load(world, "worlds").defaults
         assert set(defaults) <= {*kinds, *METHODS}, world

@@ -11,9 +11,8 @@ is left out of the meta-gradient; its price is a variance that grows with the nu
 parameters.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,8 @@ import optax
 from metarl_jax import rollout, surrogates, updates
 from metarl_jax.adaptation import MetaState, Scheme
 from metarl_jax.batching import mean_over_tasks
-from metarl_jax.types import Key, MetaAlgorithm, Params, Policy, TaskDistribution
+from metarl_jax.evolution import antithetic_gradient
+from metarl_jax.types import MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
     check_key,
@@ -42,36 +42,6 @@ class ESMAMLInfo(NamedTuple):
     return_after: jax.Array
     gradient_norm: jax.Array
     skipped: jax.Array
-
-
-def antithetic_gradient(
-    key: Key,
-    function: Callable[[Params], tuple[jax.Array, Any]],
-    params: Params,
-    *,
-    sigma: float | jax.Array,
-) -> tuple[Params, tuple[jax.Array, Any]]:
-    """Estimates the gradient of a smoothed function from one antithetic pair.
-
-    (f(θ + σ ε) - f(θ - σ ε)) ε / 2σ, whose expectation over ε ~ N(0, 1) is the gradient
-    of E_ε f(θ + σ ε) at θ. One draw; average over keys with `jax.vmap`.
-
-    Args:
-      key: draws ε.
-      function: f, `(params) -> ([], anything else)`.
-      params: θ.
-      sigma: σ, above 0.
-
-    Returns:
-      The estimate, shaped like `params`, and what f returned at both points, `[2]`.
-    """
-    noise = optax.tree.random_like(key, params)
-    pair = jax.tree.map(
-        lambda p, e: jnp.stack([p + sigma * e, p - sigma * e]), params, noise
-    )
-    values, aux = jax.vmap(function)(pair)
-    slope = (values[0] - values[1]) / (2 * sigma)
-    return optax.tree.scale(slope, noise), (values, aux)
 
 
 def es_maml(

@@ -1,0 +1,157 @@
+"""Advantage actor-critic: the hand-made rule, every number of which may be learned.
+
+θ' = θ - α ∇_θ [ -mean(log π A) - c_H mean(H(π)) + c_V mean((V - G)²) / 2 ],  with A the
+generalised advantages and G = A + V, of γ and λ (Mnih et al. 2016, arXiv 1602.01783).
+A and G are made before the gradient is taken: constants of it, and yet functions of γ,
+λ and θ, through which a meta-gradient goes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metarl_jax import inner_loop, returns
+from metarl_jax.types import Agent, Differentiation, Params, Policy, Trajectory
+
+Number = float | jax.Array
+
+
+class Hyperparameters(NamedTuple):
+    """The numbers of the rule; each a float or a traced `[]`."""
+
+    learning_rate: Number = 0.1  # α
+    discount: Number = 0.99  # γ
+    gae_lambda: Number = 0.95  # λ
+    entropy_coeff: Number = 0.01  # c_H
+    value_coeff: Number = 0.5  # c_V
+
+
+class Targets(NamedTuple):
+    """What the actor and the critic are moved by."""
+
+    advantage: jax.Array  # [W, T] A
+    value: jax.Array  # [W, T] G
+
+
+def targets(
+    policy: Policy,
+    params: Params,
+    trajectories: Trajectory,
+    *,
+    discount: Number,
+    gae_lambda: Number,
+) -> Targets:
+    """Computes advantages and what values are to be; differentiable in γ, λ and θ.
+
+    The value of what follows the last step is bootstrapped, unless the episode ended by
+    itself there.
+
+    Args:
+      policy: with a value.
+      params: θ.
+      trajectories: `[W, T, ...]`.
+      discount: γ.
+      gae_lambda: λ.
+    """
+    value, next_value = (
+        policy.apply(params, policy.initial_memory(), obs)[1]
+        for obs in (trajectories.obs, trajectories.next_obs)
+    )
+    advantage = jax.vmap(
+        partial(
+            returns.generalised_advantages, discount=discount, gae_lambda=gae_lambda
+        )
+    )(
+        trajectories.reward,
+        value,
+        next_value,
+        trajectories.terminated,
+        trajectories.truncated,
+    )
+    return Targets(advantage, advantage + value)
+
+
+def loss(
+    policy: Policy,
+    params: Params,
+    trajectories: Trajectory,
+    targets: Targets,
+    *,
+    entropy_coeff: Number,
+    value_coeff: Number,
+) -> jax.Array:
+    """Computes -mean(log π A) - c_H mean(H(π)) + c_V mean((V - G)²) / 2 over the steps.
+
+    Args:
+      policy: with a value.
+      params: θ, differentiable.
+      trajectories: `[W, T, ...]`.
+      targets: A and G, `[W, T]`.
+      entropy_coeff: c_H.
+      value_coeff: c_V.
+
+    Returns:
+      `[]`.
+    """
+    distribution, value, _ = policy.apply(
+        params, policy.initial_memory(), trajectories.obs
+    )
+    mean = partial(jnp.mean, where=trajectories.mask)
+    gain = mean(distribution.log_prob(trajectories.action) * targets.advantage)
+    error = mean((value - targets.value) ** 2)
+    return (
+        0.5 * value_coeff * error - gain - entropy_coeff * mean(distribution.entropy())
+    )
+
+
+def update(
+    policy: Policy,
+    agent: Agent,
+    trajectories: Trajectory,
+    hyperparameters: Hyperparameters,
+    *,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.sgd,
+    differentiation: Differentiation = "plain",
+) -> Agent:
+    """Takes one step; differentiable in the hyperparameters and the agent.
+
+    Args:
+      policy: with a value.
+      agent: θ, and the optimiser's state in `inner_state`.
+      trajectories: `[W, T, ...]`.
+      hyperparameters: the rule's numbers.
+      optimizer: made of α.
+      differentiation: what a derivative through the step keeps
+        (`metarl_jax.inner_loop`).
+
+    Returns:
+      The agent after the step.
+    """
+    h = hyperparameters
+    aims = targets(
+        policy,
+        agent.params,
+        trajectories,
+        discount=h.discount,
+        gae_lambda=h.gae_lambda,
+    )
+
+    def rule_s_loss(params, data):
+        trajectories, aims, entropy_coeff, value_coeff = data
+        return loss(
+            policy,
+            params,
+            trajectories,
+            aims,
+            entropy_coeff=entropy_coeff,
+            value_coeff=value_coeff,
+        )
+
+    step = inner_loop.gradient_step(
+        rule_s_loss, optimizer(h.learning_rate), differentiation=differentiation
+    )
+    return step(agent, (trajectories, aims, h.entropy_coeff, h.value_coeff))
