@@ -13,6 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+# The first code of every notebook: it does nothing where the package is installed.
+INSTALL = """\
+import importlib.util
+
+if importlib.util.find_spec("metarl_jax") is None:  # on Colab
+    %pip install -q metarl-jax"""
+
 
 def code_hash(notebook: dict) -> str:
     """Returns a hash of the code of a notebook's cells, in order."""

@@ -320,6 +320,21 @@ def test_the_page_s_modules_are_the_policy(exported, library, base, convert):
         found = state.numpy(force=True) if library == "torch" else state.numpy()
         np.testing.assert_allclose(found, after["state"], atol=1e-5)
 
+    def forward(weights, memory, obs):
+        del weights
+        held = {name: convert(np.array(x)) for name, x in memory.items()}
+        return module(convert(np.array(obs, np.float32)), held)
+
+    # A whole trial: what it makes of the memory comes back to it.
+    begun = standalone.start(loaded._replace(forward=forward))
+    observations = observations_of(run.experiment.tasks)
+    act, observe = standalone.act, standalone.observe
+    actions, end = trial(begun, act, observe, observations)
+    likewise, ours = trial(standalone.start(loaded), act, observe, observations)
+    np.testing.assert_allclose(actions, likewise, atol=1e-5)
+    for name, array in ours.memory.items():
+        np.testing.assert_allclose(np.asarray(end.memory[name]), array, atol=1e-5)
+
 
 IN_GYMNASIUM = """if True:
     import sys

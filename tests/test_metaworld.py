@@ -1,9 +1,14 @@
 """Meta-World's own environments, goals and successes, behind our interface."""
 
+import json
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 
+import metarl_jax
 from metarl_jax import rollout
 from metarl_jax.envs import metaworld
 from metarl_jax.envs.metaworld import Arm, MetaWorldTask, ml1, ml10, succeeded
@@ -91,3 +96,57 @@ def test_classes_for_testing_are_not_trained_on():
         ml1(horizon=501)
     with pytest.raises(ValueError, match="task_name must be one of"):
         ml1(task_name="fly")
+
+
+FROM_THE_FILE = """if True:
+    import json, sys
+    sys.modules["jax"] = sys.modules["metarl_jax"] = None  # importing them fails
+    import metaworld, numpy as np
+    sys.path.insert(0, {directory!r})
+    import policy
+    benchmark = metaworld.ML1("reach-v3", seed=0)
+    env, actor = benchmark.test_classes["reach-v3"](), policy.start(policy.load())
+    env.set_task(benchmark.test_tasks[{goal}])
+    actions = []
+    for episode in range(2):
+        obs, done, success = env.reset()[0], False, 0.0
+        for t in range(10):
+            seen = np.append(obs[:36], success)  # the goal is hidden
+            action, actor = policy.act(actor, seen, greedy=True)
+            obs, reward, _, _, info = env.step(action)
+            success = info["success"]
+            actor = policy.observe(
+                actor, reward, np.append(obs[:36], success), truncated=t == 9
+            )
+            actions.append(action.tolist())
+    print(json.dumps(actions))
+"""
+
+
+@needed
+def test_meta_world_is_acted_in_from_the_file_alone(tmp_path):
+    options = {"num_tasks": 2, "num_episodes": 1, "horizon": 10, "size": 4}
+    options |= {"num_minibatches": 1, "num_epochs": 1}
+    experiment = metarl_jax.make_experiment(
+        "metaworld-ml1", method="rl2", task_name="reach", num_steps=1, **options
+    )
+    run = metarl_jax.train(experiment, quiet=True)
+    metarl_jax.export_policy(run, tmp_path, formats=["numpy"])
+    arm = Arm(("reach-v3",), {"reach-v3": []})
+    arm.put(MetaWorldTask(np.int32(0), np.int32(7), np.int32(1)))
+    actor, expected = metarl_jax.start(run), []
+    for _ in range(2):
+        obs, _ = arm.reset()
+        for t in range(10):
+            action, actor = metarl_jax.act(actor, obs, greedy=True)
+            obs, reward, *_ = arm.step(action)
+            actor = metarl_jax.observe(actor, reward, obs, truncated=t == 9)
+            expected.append(action)
+    arm.close()
+    code = FROM_THE_FILE.format(directory=str(tmp_path), goal=7)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = np.array(json.loads(result.stdout))
+    assert np.abs(np.diff(expected, axis=0)).max() > 0.01  # it does move
+    np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -11,23 +11,27 @@ spec = importlib.util.spec_from_file_location("make", FOLDER / "make.py")
 make = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(make)
 READ = {path.stem: json.loads(path.read_text()) for path in FOLDER.glob("*.ipynb")}
-# Those that are committed with what they show.
-SHOWN = sorted(name for name, book in READ.items() if "code" in book["metadata"])
-
-
-def test_there_are_some():
-    assert SHOWN
+SHOWN = sorted(READ)
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_what_is_shown_is_of_this_code(name):
     book = READ[name]
-    assert book["metadata"]["code"] == make.code_hash(book), "run notebooks/make.py"
+    shown = book["metadata"].get("code")
+    assert shown == make.code_hash(book), "run notebooks/make.py"
     cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, 1 + len(cells)))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error"]
     assert any("image/png" in o.get("data", {}) for o in outputs)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_package_is_installed_first_where_it_is_missing(name):
+    first = next(cell for cell in READ[name]["cells"] if cell["cell_type"] == "code")
+    expected = make.INSTALL.splitlines(keepends=True)
+    assert first["source"] == expected, f"its first code must be {make.INSTALL!r}"
+    assert not first["outputs"]  # here it was there
 
 
 def test_a_change_of_code_is_seen():

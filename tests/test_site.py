@@ -41,6 +41,9 @@ def test_every_algorithm_world_and_name_has_a_page():
         assert f"algorithms/{path.stem}.md" in there
     for name in catalogue.entries("worlds"):
         assert any(name in page for page in there), name
+    told = "".join(p.read_text() for p in (ROOT / "docs" / "algorithms").glob("*.md"))
+    for name in catalogue.entries("methods"):
+        assert re.search(rf"(`|--method ){name}[`\s]", told), name
     shown = {name for found in hooks.modules().values() for name in found}
     for home in hooks.homes():
         assert f"metarl_jax.{home.rpartition('.')[0]}" in shown
@@ -63,6 +66,22 @@ def test_links_fit_the_site(page, link, expected):
     assert hooks.rewritten(f"x {link} y", page) == f"x {expected} y"
 
 
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("../docs/inspect.md#a", '<a href="../inspect.html#a">x</a>'),
+        ("01_a.ipynb", '<a href="01_a.html">x</a>'),
+        ("../README.md", '<a href="../about.html">x</a>'),
+        ("../metarl_jax/envs/bandit.py", "x"),
+        ("https://b.c/d.md", '<a href="https://b.c/d.md">x</a>'),
+    ],
+)
+def test_links_of_notebooks_fit_the_site(link, expected):
+    html = f'<p>y <a href="{link}">x</a></p>'
+    found = hooks.rewritten_page(html, "notebooks/00_quickstart.ipynb")
+    assert found == f"<p>y {expected}</p>"
+
+
 def test_own_environments_are_two_links_from_the_readme():
     text = (ROOT / "README.md").read_text().lower()
     assert "[your own environment](docs/extending.md#an-environment" in text
@@ -73,3 +92,8 @@ def test_the_site_is_built_strictly(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert (tmp_path / "algorithms" / "maml.html").exists()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        shown = (tmp_path / "notebooks" / path.name).with_suffix(".html").read_text()
+        assert "data:image/png" in shown, path.name
+        for link in re.findall(r'href="([^":#]+\.html)', shown):
+            assert (tmp_path / "notebooks" / link).exists(), (path.name, link)

@@ -46,6 +46,22 @@ def rewritten(text: str, page: str) -> str:
     return LINK.sub(link, text)
 
 
+def rewritten_page(html: str, page: str) -> str:
+    """Makes relative links fit the site in a page that was made of a notebook."""
+    here = ROOT / page
+
+    def link(match):
+        target, said = match[1], match[3]
+        inside = site_path(str((here.parent / target).resolve().relative_to(ROOT)))
+        if inside is None:
+            return said
+        path = os.path.relpath(inside, Path(page).parent)
+        return f'<a href="{Path(path).with_suffix(".html")}{match[2] or ""}">{said}</a>'
+
+    pages = r'<a href="([^":#]+\.(?:md|py|ipynb))(#[^"]*)?"[^>]*>(.*?)</a>'
+    return re.sub(pages, link, html)
+
+
 def site_path(path: str) -> str | None:
     """Returns where a file of the repository is on the site, or None."""
     if path in OUTSIDE:
@@ -140,9 +156,8 @@ def on_files(files, config):
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, there, content=text))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        files.append(
-            File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path))
-        )
+        there = config.site_dir, config.use_directory_urls
+        files.append(File(f"notebooks/{path.name}", str(ROOT), *there))
     for name, text in worlds().items():
         files.append(File.generated(config, f"worlds/{name}.md", content=text))
     for name, found in modules().items():
@@ -153,6 +168,10 @@ def on_files(files, config):
     page += "\n".join(f"- [{h.split('.')[-1]}][metarl_jax.{h}]" for h in homes())
     files.append(File.generated(config, "api/metarl_jax.md", content=page))
     return files
+
+
+# Before the plugin that makes pages of notebooks, which would else pass for downloads.
+on_files.mkdocs_priority = 100
 
 
 def homes() -> list[str]:
@@ -187,3 +206,10 @@ def on_page_markdown(markdown, page, config, files):
     if str(name.parent) == "algorithms" and module.exists():
         markdown += f"\n::: metarl_jax.algorithms.{name.stem}\n"
     return markdown
+
+
+def on_page_content(html, page, config, files):
+    """Makes links of notebooks fit."""
+    del config, files
+    path = page.file.src_uri
+    return rewritten_page(html, path) if path.endswith(".ipynb") else html

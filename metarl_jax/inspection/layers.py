@@ -128,10 +128,12 @@ def _said(found: dict[str, Any]) -> str:
         if gain > 0:
             head = (mean["the head"] - mean["nothing"]) / gain
             features = (mean["the features"] - mean["nothing"]) / gain
-            what = "the head" if head > features else "the features"
+            counts = "the head that counts"
+            if head <= features:
+                counts = "the features that count"
             said.append(
                 f"of the gain of {gain:.2f} the head alone brings {head:.0%} and the "
-                f"features alone {features:.0%}: it is {what} that changes"
+                f"features alone {features:.0%}: it is {counts}"
             )
         else:
             said.append(f"adaptation gains nothing here ({gain:.2f})")

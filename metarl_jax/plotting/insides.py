@@ -131,7 +131,7 @@ def _directions(axes: Axes, record: Record) -> None:
     axes.invert_yaxis()
     count = record["num_directions"]
     title = "main direction tells" if count == 1 else "main directions tell"
-    axes.set(title=f"what its {count} {title}", xlim=(0, 1.35), xlabel="R²")
+    axes.set(title=f"what its {count} {title}", xlim=(0, 1.55), xlabel="R²")
     axes.set_xticks([0, 0.5, 1])
 
 
