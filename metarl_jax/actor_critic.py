@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import inner_loop, returns
-from metarl_jax.types import Agent, Differentiation, Params, Policy, Trajectory
+from metarl_jax import inner_loop, returns, updates
+from metarl_jax.surrogates import Surrogate
+from metarl_jax.types import Agent, Differentiation, Key, Params, Policy, Trajectory
 
 Number = float | jax.Array
 
@@ -155,3 +156,90 @@ def update(
         rule_s_loss, optimizer(h.learning_rate), differentiation=differentiation
     )
     return step(agent, (trajectories, aims, h.entropy_coeff, h.value_coeff))
+
+
+def update_in_epochs(
+    key: Key,
+    policy: Policy,
+    agent: Agent,
+    trajectories: Trajectory,
+    surrogate: Surrogate,
+    *,
+    optimizer: optax.GradientTransformation,
+    num_epochs: int,
+    num_minibatches: int,
+    discount: Number = 0.99,
+    gae_lambda: Number = 0.95,
+    entropy_coeff: Number = 0.01,
+    value_coeff: Number = 0.5,
+) -> Agent:
+    """Takes several passes over the same steps, in minibatches; PPO where it clips.
+
+    Each ascends mean(S) + c_H mean(H) - c_V mean((V - G)²) / 2, S a surrogate of ratios
+    to the policy that acted and of advantages that are normalised over all steps
+    (Schulman et al. 2017, arXiv 1707.06347).
+
+    Args:
+      key: shuffles the steps.
+      policy: with a value.
+      agent: θ, and the optimiser's state in `inner_state`.
+      trajectories: `[W, T, ...]`.
+      surrogate: one that treats each step by itself, as `surrogates.clipped`.
+      optimizer: any optax transformation.
+      num_epochs: passes.
+      num_minibatches: M, updates in a pass; at most W T.
+      discount: γ.
+      gae_lambda: λ.
+      entropy_coeff: c_H.
+      value_coeff: c_V.
+
+    Returns:
+      The agent after all updates.
+    """
+    aims = targets(
+        policy,
+        agent.params,
+        trajectories,
+        discount=discount,
+        gae_lambda=gae_lambda,
+    )
+    mask = trajectories.mask
+    aims = aims._replace(advantage=returns.normalise(aims.advantage, mask))
+    data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (trajectories, aims))
+    size = mask.size // num_minibatches
+
+    def minibatch_loss(params, minibatch):
+        steps, aims = minibatch
+        distribution, value, _ = policy.apply(
+            params, policy.initial_memory(), steps.obs
+        )
+        gain = surrogate(
+            distribution.log_prob(steps.action),
+            steps.log_prob,
+            steps.reward,
+            aims.advantage,
+            steps.mask,
+        )
+        count = jnp.maximum(jnp.sum(steps.mask, dtype=gain.dtype), 1)
+        entropy = jnp.sum(distribution.entropy(), where=steps.mask)
+        error = jnp.sum((value - aims.value) ** 2, where=steps.mask)
+        total = gain + entropy_coeff * entropy - 0.5 * value_coeff * error
+        return -total / count
+
+    def descend(carry, minibatch):
+        params, state = carry
+        value, gradient = jax.value_and_grad(minibatch_loss)(params, minibatch)
+        return updates.descend(optimizer, state, params, gradient, value), None
+
+    def epoch(carry, key):
+        # Valid steps first, in a random order, then dealt out like cards.
+        uniform = jax.random.uniform(key, data[0].mask.shape)
+        order = jnp.argsort(jnp.where(data[0].mask, uniform, 2.0))
+        dealt = order[: size * num_minibatches].reshape(size, num_minibatches).T
+        minibatches = jax.tree.map(lambda x: x[dealt], data)
+        return jax.lax.scan(descend, carry, minibatches)[0], None
+
+    (params, state), _ = jax.lax.scan(
+        epoch, (agent.params, agent.inner_state), jax.random.split(key, num_epochs)
+    )
+    return agent._replace(params=params, inner_state=state)

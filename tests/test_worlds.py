@@ -57,7 +57,7 @@ def why_not(world, method):
     if world == "xland" and not xland.is_installed():
         return r'pip install "metarl-jax\[games\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()
-    if method in ("lpg", "meta-gradients") and isinstance(tasks.env, Host):
+    if method in ("lpg", "lpo", "meta-gradients") and isinstance(tasks.env, Host):
         return "is stepped on the host"
     if method == "pearl" and not hasattr(tasks.action_space, "low"):
         return "squashed actions need a Box"
