@@ -28,6 +28,7 @@ class Pool:
         self.envs = [gymnasium.make(name, **options) for _ in range(num_envs)]
         self.seeds, self.over = seed, [False] * num_envs
         self.action_space = self.envs[0].action_space
+        self.observation_space = self.envs[0].observation_space
         type(self).made += 1
 
     def __len__(self):

@@ -132,6 +132,7 @@ class Pools:
             pool = self._envpool.make_gymnasium(
                 self._name, num_envs=len(seeds), seed=seeds, **self._options
             )
+            _ = pool.observation_space  # made as it is asked for
             if self._action_type is None:
                 self._action_type = pool.action_space.dtype
         return pool
