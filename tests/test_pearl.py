@@ -484,7 +484,9 @@ def test_inference_takes_episodes_in_any_order_and_portions(stepped):
 
 def test_the_encoder_learns_from_the_critic_and_the_divergence_alone():
     """Scalars swept in one program. Without a future, γ = 0, the critic has no use for
-    the actor, and so the temperature is the actor's alone."""
+    the actor, and so the temperature is the actor's alone. The temperature itself goes
+    up where the entropy is less than its target, and down where it is more."""
+    target = 0.25
 
     def move(temperature, kl_coeff, discount):
         algorithm = build(
@@ -494,20 +496,25 @@ def test_the_encoder_learns_from_the_critic_and_the_divergence_alone():
             temperature=temperature,
             kl_coeff=kl_coeff,
             discount=discount,
+            target_entropy=target,
         )
         old = algorithm.init(jax.random.key(0))
         new, info = algorithm.step(jax.random.key(1), old)
+        warmer = new.log_temperature - old.log_temperature
         moved = optax.tree.sub(
             (new.agent.params, new.critic, new.target_critic),
             (old.agent.params, old.critic, old.target_critic),
         )
-        return moved, new.replay.cursor, info.skipped
+        return moved, new.replay.cursor, info.skipped, warmer, info.entropy
 
     settings = [(0.1, 0, 0), (0.9, 0, 0), (0.1, 1, 0), (0.1, 2, 0), (0.1, 0, np.nan)]
-    (agents, critics, targets), cursor, skipped = jit(jax.vmap(move))(
+    (agents, critics, targets), cursor, skipped, warmer, entropy = jit(jax.vmap(move))(
         *jnp.array(settings).T
     )
     np.testing.assert_array_equal(skipped, [False] * 4 + [True])
+    assert np.abs(entropy[0] - target) > 0.1
+    # ∂/∂log α of log α (H - H̄), descended at a rate of 1.
+    assert_close(warmer[:4], target - entropy[:4], rtol=1e-4)
 
     def row(tree, i):
         return ravel_pytree(jax.tree.map(lambda x: x[i], tree))[0]

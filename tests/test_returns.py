@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarl_jax.policy_gradient import advantages, prepare
 from metarl_jax.returns import (
     discounted_returns,
     generalised_advantages,
@@ -11,6 +12,7 @@ from metarl_jax.returns import (
     normalise,
     retrace,
 )
+from metarl_jax.types import Trajectory
 
 DISCOUNT, GAE_LAMBDA = 0.9, 0.7
 
@@ -211,3 +213,32 @@ def test_retrace_is_its_sum_of_weighted_errors():
             weight *= discount[k] * trace[min(k + 1, 5)]
     actual = jax.jit(retrace)(reward, discount, q, next_value, trace)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rewards_of_a_batch_are_discounted_and_in_the_advantages_unit():
+    """γ^t r_t / σ(A): DiCE alone reads them, and is scaled as the others are."""
+    rng = np.random.default_rng(2)
+    shape = (3, 6)
+    mask = np.arange(6) < np.array([[6], [4], [2]])
+    reward = np.where(mask, rng.normal(size=shape), 0).astype(np.float32)
+    obs = rng.normal(size=(*shape, 2)).astype(np.float32)
+    ends = np.zeros(shape, bool)
+    flags = {"terminated": ends, "truncated": ends, "mask": mask}
+    zeros = np.zeros(shape, np.float32)
+    data = Trajectory(obs, zeros, zeros, reward, obs, **flags)
+    data = jax.tree.map(jnp.asarray, data)
+    weighting = {"discount": DISCOUNT, "gae_lambda": GAE_LAMBDA}
+
+    @jax.jit
+    def compute(data):
+        return prepare(data, **weighting), advantages(data, **weighting)
+
+    batch, advantage = compute(data)
+    deviation = np.std(np.asarray(advantage, float)[mask])
+    expected = DISCOUNT ** np.arange(6) * reward / deviation
+    assert abs(deviation - 1) > 0.05
+    np.testing.assert_allclose(batch.reward, expected, rtol=1e-5)
+    normalised = (advantage - np.mean(np.asarray(advantage)[mask])) / deviation
+    np.testing.assert_allclose(
+        np.where(mask, batch.advantage, 0), np.where(mask, normalised, 0), atol=1e-5
+    )

@@ -7,8 +7,9 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from metarl_jax import inner_loop
+from metarl_jax import inner_loop, outer_loop
 from metarl_jax.distributions import Categorical, DiagGaussian
+from metarl_jax.policy_gradient import Batch
 from metarl_jax.trust_region import (
     TrustRegion,
     conjugate_gradient,
@@ -110,3 +111,35 @@ def test_line_search_holds_the_constraint_and_refuses_what_does_not_improve():
     np.testing.assert_array_equal(new["x"], params["x"])
     assert not info.accepted
     assert info.kl == 0
+
+
+def test_the_line_search_measures_how_far_the_new_policy_is_from_the_old():
+    """KL(old ‖ new), which is far from KL(new ‖ old) where a choice becomes rare."""
+    logits = {"x": jnp.array([2.0, -1.0, -1.0])}
+    every = Batch(*[jnp.zeros((1, 1))] * 5, mask=jnp.ones((1, 1), bool))
+    one_task = jax.tree.map(lambda x: x[None], every)
+
+    def objective(params, before, after):
+        return params["x"] @ jnp.array([-1.0, 2.0, 0.5]), params
+
+    def act(params, obs):
+        return Categorical(jnp.broadcast_to(params["x"], (obs.size, 3)))
+
+    @jax.jit
+    def update(params):
+        return outer_loop.update(
+            TrustRegion(max_kl=2.0, damping=1e-3, after_strides=(1, 1)),
+            (),
+            params,
+            objective,
+            act,
+            jax.tree.map(lambda x: x[None], params),
+            one_task,
+            one_task,
+        )
+
+    new, _, info = update(logits)
+    old, new = (np.asarray(jax.nn.softmax(p["x"]), float) for p in (logits, new))
+    forwards, backwards = old @ np.log(old / new), new @ np.log(new / old)
+    assert abs(forwards / backwards - 1) > 0.2
+    np.testing.assert_allclose(info.kl, forwards, rtol=1e-4)
