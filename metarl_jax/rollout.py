@@ -33,6 +33,21 @@ def remember(policy: Policy, memory: Memory, transition: Trajectory) -> Memory:
     return memory if observe is None else observe(memory, transition)
 
 
+def held(policy: Policy, goes_on: jax.Array, new: Memory, old: Memory) -> Memory:
+    """Returns the new memory where a step counts, the old one elsewhere.
+
+    Args:
+      policy: one with a method `hold(goes_on, new, old) -> memory` says how.
+      goes_on: `[]` bool.
+      new: after the step.
+      old: before it.
+    """
+    hold = getattr(policy, "hold", None)
+    if hold is not None:
+        return hold(goes_on, new, old)
+    return jax.tree.map(lambda x, y: jnp.where(goes_on, x, y), new, old)
+
+
 def episode(
     key: Key,
     tasks: TaskDistribution,
@@ -97,11 +112,8 @@ def episode(
             truncated=alive & time_limit & ~terminated,
             mask=alive,
         )
-        next_memory = jax.tree.map(
-            lambda new, old: jnp.where(alive, new, old),
-            remember(policy, next_memory, transition),
-            memory,
-        )
+        next_memory = remember(policy, next_memory, transition)
+        next_memory = held(policy, alive, next_memory, memory)
         alive = alive & ~(terminated | time_limit)
         return (next_env_state, next_obs, next_memory, alive), transition
 

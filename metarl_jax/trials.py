@@ -29,7 +29,7 @@ def stream(trajectories: Trajectory) -> Trajectory:
 
 
 def replay(
-    policy: Policy, params: Params, memory: Memory, steps: Trajectory
+    policy: Policy, params: Params, memory: Memory | None, steps: Trajectory
 ) -> tuple[Distribution, jax.Array]:
     """Takes a policy through recorded steps; differentiable in the parameters.
 
@@ -39,7 +39,8 @@ def replay(
     Args:
       policy: the policy.
       params: θ.
-      memory: before the first step.
+      memory: before the first step; None at the start of a trial, from where some
+        policies have an even faster way.
       steps: `[L, ...]`, without gaps (`stream`).
 
     Returns:
@@ -48,6 +49,7 @@ def replay(
     unroll = getattr(policy, "unroll", None)
     if unroll is not None:
         return unroll(params, memory, steps)
+    memory = policy.initial_memory() if memory is None else memory
     if not jax.tree.leaves(memory):
         return policy.apply(params, memory, steps.obs)[:2]
 

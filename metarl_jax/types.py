@@ -174,9 +174,11 @@ class Policy(Protocol):
     the action (`metarl_jax.rollout.remember`): so the last reward of an episode reaches
     it before the next one begins. One that plans or draws at random for more than a
     step may have a method `begin(key, memory) -> memory`, called before an episode's
-    first step: a posterior sample, a plan, or the key of what it draws later. And one
+    first step: a posterior sample, a plan, or the key of what it draws later. One
     that has a faster way along recorded steps than one after the other may have a
-    method `unroll(params, memory, steps)` (`metarl_jax.trials.replay`).
+    method `unroll(params, memory, steps)` (`metarl_jax.trials.replay`), where a memory
+    of None is the start of a trial. And one with a large memory may have a method
+    `hold(goes_on, new, old)` (`metarl_jax.rollout.held`).
     """
 
     def init(self, key: Key, memory: Memory, obs: Observation, /) -> Params:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import jit
 
-from metarl_jax import trials
+from metarl_jax import rollout, trials
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
@@ -86,6 +86,46 @@ def test_unrolling_is_stepping(stepped, first):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a[: len(b)], b, rtol=1e-4, atol=1e-5)
         assert np.std(b) > 1e-3
+
+
+def test_from_the_start_of_a_trial_no_memory_is_needed(stepped):
+    """And a transformer is spared the slots that are empty."""
+    policy, params, memories, _ = stepped
+    steps = trials.stream(random_trial())
+    replay = partial(trials.replay, policy)
+    for a, b in zip(
+        *(jax.tree.leaves(jit(replay)(params, m, steps)) for m in (None, memories[0])),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a[: sum(LENGTHS)], b[: sum(LENGTHS)], rtol=1e-4)
+
+    def largest(memory):
+        program = jax.make_jaxpr(replay)(params, memory, steps)
+        sizes = {x.aval.size for eqn in program.eqns for x in eqn.outvars}
+        return max(sizes)
+
+    if isinstance(policy.core, Transformer):
+        assert largest(None) < largest(memories[0])
+
+
+def test_what_does_not_count_is_not_remembered(stepped):
+    """Whatever is seen after an end, the next step is what it would have been."""
+    policy, params, memories, outputs = stepped
+    trial = jax.tree.map(lambda x: x[0, 0], random_trial())
+    apply = jit(policy.apply)
+    for before, expected in [(memories[2], outputs[2]), (memories[6], outputs[6])]:
+        memory = before
+        for _ in range(6):
+            *_, after = apply(params, memory, 3.0 * jnp.ones(1))
+            after = policy.observe(after, trial)
+            memory = rollout.held(policy, jnp.asarray(False), after, memory)
+        index = next(i for i, m in enumerate(memories) if m is before)
+        obs = trials.stream(random_trial()).obs[index]
+        *actual, _ = apply(params, memory, obs)
+        for a, b in zip(
+            jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_any_policy_with_memory_is_replayed_without_an_unroll(stepped):

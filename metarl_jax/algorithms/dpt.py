@@ -195,8 +195,7 @@ def dpt(
 
         def loss(params):
             def one_trial(steps):
-                memory = policy.initial_memory()
-                return trials.replay(policy, params, memory, steps)[0]
+                return trials.replay(policy, params, None, steps)[0]
 
             log_prob = map_tasks(one_trial)(steps).log_prob(optimum)
             last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))

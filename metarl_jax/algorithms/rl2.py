@@ -206,11 +206,9 @@ def rl2(
         """Returns the distributions and values `[N, L]` along trials `[N, L, ...]`."""
 
         def one_trial(steps):
-            memory = policy.initial_memory()
-            distribution, value = trials.replay(policy, params["policy"], memory, steps)
+            distribution, value = trials.replay(policy, params["policy"], None, steps)
             if critic is not None:
-                memory = critic.initial_memory()
-                _, value = trials.replay(critic, params["critic"], memory, steps)
+                _, value = trials.replay(critic, params["critic"], None, steps)
             return distribution, value
 
         return map_tasks(one_trial)(steps)

@@ -109,8 +109,9 @@ class BeliefPolicy(NamedTuple):
         """Keeps a step for the next inference."""
         return memory._replace(step=self._encode(transition))
 
-    def unroll(self, params: Params, memory: Evidence, steps: Trajectory):
+    def unroll(self, params: Params, memory: Evidence | None, steps: Trajectory):
         """Returns distributions and values `[L]` along a stream of steps."""
+        memory = self.initial_memory() if memory is None else memory
         before = jax.tree.map(lambda x: x[:-1], self.beliefs(params, memory, steps))
         joined = join_belief(steps.obs, before)
         return self.policy.apply(params["policy"], (), joined)[:2]

@@ -14,7 +14,11 @@ from metarl_jax.validation import check_above_zero
 class Core(Protocol):
     """What carries information along a trial; a flax module of this shape.
 
-    `unroll` is `__call__` step after step, computed in whatever way is fastest.
+    `unroll` is `__call__` step after step, computed in whatever way is fastest. A core
+    that can begin a trial at less cost than from its initial state may have a method
+    `start_of_trial() -> state`, which `unroll` takes in the place of it; one with a
+    large state may have `hold(goes_on, new, old) -> state`, which keeps the old state
+    where a step does not count, without copying it.
     """
 
     def initial_state(self) -> Any:
@@ -102,15 +106,31 @@ class MemoryPolicy(nn.Module):
             time=memory.time + 1.0,
         )
 
-    def unroll(self, params: Params, memory: Recollection, steps: Trajectory):
+    def hold(self, goes_on: jax.Array, new: Recollection, old: Recollection):
+        """Returns the new memory where a step counts, the old one elsewhere."""
+
+        def kept(new, old):
+            return jax.tree.map(lambda x, y: jnp.where(goes_on, x, y), new, old)
+
+        hold = getattr(self.core, "hold", None)
+        if hold is None:
+            return kept(new, old)
+        rest = kept(new._replace(state=()), old._replace(state=()))
+        return rest._replace(state=hold(goes_on, new.state, old.state))
+
+    def unroll(self, params: Params, memory: Recollection | None, steps: Trajectory):
         """Returns distributions and values `[L]` along a stream of steps.
 
         Args:
           params: the parameters.
-          memory: before the first step.
+          memory: before the first step; None at the start of a trial.
           steps: `[L, ...]`, one after the other without gaps
             (`metarl_jax.trials.stream`).
         """
+        if memory is None:
+            memory = self.initial_memory()
+            if hasattr(self.core, "start_of_trial"):
+                memory = memory._replace(state=self.core.start_of_trial())
         return self.apply(params, memory, steps, method="_unroll")
 
     def _unroll(self, memory, steps):

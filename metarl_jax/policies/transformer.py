@@ -65,41 +65,66 @@ class Transformer(nn.Module):
 
     def initial_state(self):
         """Returns an empty cache."""
+        return self._empty(self.context)
+
+    def start_of_trial(self):
+        """Returns a cache without slots, from which `unroll` attends to no empty ones.
+
+        It is what `initial_state` is to `unroll`; a step has nowhere to go in it.
+        """
+        return self._empty(0)
+
+    def _empty(self, num_slots):
         head_size = self.size // self.num_heads
-        empty = jnp.zeros((self.num_layers, self.context, self.num_heads, head_size))
-        position = jnp.full(self.context, -self.context, jnp.int32)
+        empty = jnp.zeros((self.num_layers, num_slots, self.num_heads, head_size))
+        position = jnp.full(num_slots, -self.context, jnp.int32)
         return Cache(empty, empty, position, jnp.zeros((), jnp.int32))
 
     def __call__(self, state, x):
         """Takes one step; its keys and values replace the oldest ones."""
-        y, (key, value) = self._attend(state, x[None])
         slot = state.time % self.context
-        state = Cache(
-            state.key.at[:, slot].set(key[:, 0]),
-            state.value.at[:, slot].set(value[:, 0]),
-            state.position.at[slot].set(state.time),
-            state.time + 1,
-        )
-        return state, y[0]
-
-    def unroll(self, state, xs):
-        """Takes a stream of steps."""
-        return self._attend(state, xs)[0]
-
-    def _attend(self, state, xs):
-        """Returns the outputs of new steps `[L, size]`, and their keys and values."""
-        position = state.time + jnp.arange(xs.shape[0])
-        all_positions = jnp.concatenate([state.position, position])
-        distance = position[:, None] - all_positions
-        visible = (distance >= 0) & (distance < self.context)
-        x, keys, values = self.input(xs), [], []
+        position = state.position.at[slot].set(state.time)
+        visible = (state.time - position < self.context)[None]
+        x, keys, values = self.input(x[None]), [], []
         for block, old_key, old_value in zip(
             self.blocks, state.key, state.value, strict=True
         ):
-            x, key, value = block(x, position, old_key, old_value, visible)
+
+            def written(key, value, old_key=old_key, old_value=old_value):
+                # In their slot, not beside the cache: that would copy it.
+                return old_key.at[slot].set(key[0]), old_value.at[slot].set(value[0])
+
+            x, key, value = block(x, state.time[None], written, visible)
             keys.append(key)
             values.append(value)
-        return self.norm(x), (jnp.stack(keys), jnp.stack(values))
+        state = Cache(jnp.stack(keys), jnp.stack(values), position, state.time + 1)
+        return state, self.norm(x)[0]
+
+    def hold(self, goes_on, new, old):
+        """Returns the new state where the trial goes on, what is as good as the old.
+
+        What the step that does not count has written stands in the slot that the next
+        one takes, and is seen by nobody: the cache need not be copied.
+        """
+        position, time = (
+            jnp.where(goes_on, x, y)
+            for x, y in ((new.position, old.position), (new.time, old.time))
+        )
+        return new._replace(position=position, time=time)
+
+    def unroll(self, state, xs):
+        """Takes a stream of steps."""
+        position = state.time + jnp.arange(xs.shape[0])
+        distance = position[:, None] - jnp.concatenate([state.position, position])
+        visible = (distance >= 0) & (distance < self.context)
+        x = self.input(xs)
+        for block, *old in zip(self.blocks, state.key, state.value, strict=True):
+
+            def beside(*new, old=old):
+                return [jnp.concatenate(pair) for pair in zip(old, new, strict=True)]
+
+            x, _, _ = block(x, position, beside, visible)
+        return self.norm(x)
 
 
 class _Block(nn.Module):
@@ -107,7 +132,16 @@ class _Block(nn.Module):
     num_heads: int
 
     @nn.compact
-    def __call__(self, x, position, old_key, old_value, visible):
+    def __call__(self, x, position, remembered, visible):
+        """Returns the steps `[L, size]` and all keys and values, as `remembered` says.
+
+        Args:
+          x: `[L, size]`.
+          position: `[L]`.
+          remembered: `(key, value) -> (keys [K, ...], values)`: what the steps' own
+            are put among.
+          visible: `[L, K]`.
+        """
         heads = (self.num_heads, self.size // self.num_heads)
         normalised = nn.LayerNorm()(x)
         query, key, value = jnp.split(
@@ -116,8 +150,7 @@ class _Block(nn.Module):
             axis=-1,
         )
         query, key = _rotate(query, position), _rotate(key, position)
-        all_keys = jnp.concatenate([old_key, key])
-        all_values = jnp.concatenate([old_value, value])
+        all_keys, all_values = remembered(key, value)
         scores = jnp.einsum("qhd,khd->hqk", query, all_keys) / jnp.sqrt(heads[1])
         weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf))
         # Kept only where somebody asks for intermediates, to see what is looked at.
@@ -125,7 +158,8 @@ class _Block(nn.Module):
         y = jnp.einsum("hqk,khd->qhd", weights, all_values)
         x = x + nn.DenseGeneral(self.size, axis=(-2, -1), name="merge")(y)
         y = nn.gelu(nn.Dense(4 * self.size, name="expand")(nn.LayerNorm()(x)))
-        return x + nn.Dense(self.size, name="contract")(y), key, value
+        x = x + nn.Dense(self.size, name="contract")(y)
+        return x, all_keys, all_values
 
 
 def _rotate(x, position):
