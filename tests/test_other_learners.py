@@ -13,7 +13,7 @@ from metarl_jax.envs.reacher import reacher
 
 TASKS = reacher(horizon=6)
 TASK = TASKS.sample_heldout(jax.random.key(0))
-HAS_RLLIB = all(importlib.util.find_spec(x) for x in ("torch", "dm_tree", "lz4"))
+HAS_RLLIB = all(importlib.util.find_spec(x) for x in ("torch", "tree", "lz4"))
 
 
 def test_a_return_is_the_mean_over_episodes_until_their_ends(monkeypatch):

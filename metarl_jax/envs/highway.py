@@ -93,11 +93,13 @@ def highway(
     if horizon > HORIZON:
         raise ValueError(f"horizon must be at most {HORIZON}; got {horizon}")
     draw_density = uniform(density=density)
-    low, high = right_lane
-    if not 0.0 <= low <= high < jnp.inf:
+    ends = right_lane if isinstance(right_lane, tuple | list) else ()
+    numbers = [x for x in ends if isinstance(x, int | float)]
+    if len(numbers) != 2 or not 0.0 <= numbers[0] <= numbers[1] < float("inf"):
         raise ValueError(
-            f"right_lane must be two weights in order, from 0 on; got {right_lane}"
+            f"right_lane must be two weights in order, from 0 on; got {right_lane!r}"
         )
+    low, high = numbers
     if not is_installed():
         raise ValueError(
             "highway-env is required for its roads; install it with: "
