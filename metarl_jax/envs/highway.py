@@ -68,7 +68,7 @@ def highway(
     *,
     horizon: int = HORIZON,
     density: Range = (0.5, 1.5),
-    right_lane: Range = (0.0, 0.4),
+    right_lane: Range = (0.05, 0.4),
 ) -> TaskDistribution:
     """Builds roads of 2 to 4 lanes, with drivers of one of three kinds.
 
@@ -92,14 +92,7 @@ def highway(
     check_positive(horizon=horizon)
     if horizon > HORIZON:
         raise ValueError(f"horizon must be at most {HORIZON}; got {horizon}")
-    draw_density = uniform(density=density)
-    ends = right_lane if isinstance(right_lane, tuple | list) else ()
-    numbers = [x for x in ends if isinstance(x, int | float)]
-    if len(numbers) != 2 or not 0.0 <= numbers[0] <= numbers[1] < float("inf"):
-        raise ValueError(
-            f"right_lane must be two weights in order, from 0 on; got {right_lane!r}"
-        )
-    low, high = numbers
+    draw = uniform(density=density, right_lane=right_lane)
     if not is_installed():
         raise ValueError(
             "highway-env is required for its roads; install it with: "
@@ -108,12 +101,11 @@ def highway(
     importlib.import_module("highway_env")  # which tells Gymnasium of its roads
 
     def sample(key):
-        keys = jax.random.split(key, 4)
+        key_lanes, key_drivers, key_weights = jax.random.split(key, 3)
         return HighwayTask(
-            lanes=jax.random.randint(keys[0], (), 2, 5, jnp.int32),
-            density=draw_density(keys[1])["density"],
-            drivers=jax.random.randint(keys[2], (), 0, len(DRIVERS), jnp.int32),
-            right_lane=jax.random.uniform(keys[3], minval=low, maxval=high),
+            lanes=jax.random.randint(key_lanes, (), 2, 5, jnp.int32),
+            drivers=jax.random.randint(key_drivers, (), 0, len(DRIVERS), jnp.int32),
+            **draw(key_weights),
         )
 
     return gymnasium_family(
