@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,16 @@ OUTPUT = Path(__file__).parent / "results" / "learners.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "learners.png"
 WORLD = "reacher"
 NUM_TASKS, NUM_EVAL_EPISODES = 3, 64
-KEY_TASKS = jax.random.key(2026)
+SEED_OF_TASKS = 2026
 
 # Of Stable-Baselines3: copies, steps, steps between measurements, and what differs
 # from its defaults.
 BUDGETS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
     "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
-    "SAC": (1, 10_000, 1_000, {}),
+    "SAC": (1, 6_000, 500, {}),
 }
 # Of RLlib: copies, iterations, and what differs.
-NUM_COPIES, NUM_ITERATIONS = 20, 25
+NUM_COPIES, NUM_ITERATIONS = 20, 15
 RLLIB = {
     **{"train_batch_size_per_learner": 4_000, "minibatch_size": 250},
     **{"num_epochs": 10, "lr": 3e-4, "gamma": 0.99},
@@ -60,11 +61,11 @@ Act = Callable[[np.ndarray], np.ndarray]  # of observations [N, ...]
 Curve = list[tuple[int, float]]  # environment steps, mean return
 
 
-def tasks_of_world() -> tuple[TaskDistribution, list[Task]]:
-    """Returns the family and the held-out tasks that all learners meet."""
+def held_out(number: int) -> tuple[TaskDistribution, Task]:
+    """Returns the family, and one of the tasks that all learners meet."""
     tasks = metarl_jax.make_experiment(WORLD, method="rl2").tasks
-    keys = jax.random.split(KEY_TASKS, NUM_TASKS)
-    return tasks, [tasks.sample_heldout(key) for key in keys]
+    keys = jax.random.split(jax.random.key(SEED_OF_TASKS), NUM_TASKS)
+    return tasks, tasks.sample_heldout(keys[number])
 
 
 def mean_return(act: Act, tasks: TaskDistribution, task: Task, seed: int) -> float:
@@ -123,8 +124,11 @@ def stable_baselines(
     return curve
 
 
-def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
-    """Trains RLlib's PPO in this process, in one vector of compiled copies."""
+def rllib_ppo(make: Callable[[], tuple[TaskDistribution, Task]], seed: int) -> Curve:
+    """Trains RLlib's PPO in this process, in one vector of compiled copies.
+
+    What makes its copies is pickled, so that it makes the family as well.
+    """
     import torch
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.columns import Columns
@@ -132,7 +136,10 @@ def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
 
     torch.set_num_threads(1)
 
+    tasks, task = make()
+
     def copies(context):
+        tasks, task = make()
         num_envs = context.get("num_envs", 1)
         return as_gymnasium_vector(tasks, task, num_envs=num_envs, seed=seed)
 
@@ -173,9 +180,10 @@ def rllib_ppo(tasks: TaskDistribution, task: Task, seed: int) -> Curve:
     return curve
 
 
-def meta_learned(tasks: TaskDistribution, heldout: list[Task]) -> dict[str, Any]:
+def meta_learned() -> dict[str, Any]:
     """Meta-trains RL² by its defaults in this world, and lets it act in the tasks."""
     experiment = metarl_jax.make_experiment(WORLD, method="rl2")
+    tasks = experiment.tasks
     times: list[float] = []
     run = metarl_jax.train(
         experiment,
@@ -198,8 +206,9 @@ def meta_learned(tasks: TaskDistribution, heldout: list[Task]) -> dict[str, Any]
 
     steps = [tasks.horizon * (i + 1) for i in range(num_episodes)]
     curves = []
-    for i, task in enumerate(heldout):
-        found = returns(jax.random.key(i), run.agent, task).tolist()
+    for number in range(NUM_TASKS):
+        _, task = held_out(number)
+        found = returns(jax.random.key(number), run.agent, task).tolist()
         curves.append(list(zip(steps, found, strict=True)))
     given = dict(experiment.origin.options)
     each = given["num_tasks"] * num_episodes * tasks.horizon
@@ -220,17 +229,16 @@ LEARNERS = {
 
 def measure(learner: str) -> dict[str, Any]:
     """Lets one learner learn every task."""
-    tasks, heldout = tasks_of_world()
     if learner == "rl2":
-        return {**meta_learned(tasks, heldout), "hardware": hardware()}
+        return {**meta_learned(), "hardware": hardware()}
     start, curves = time.process_time(), []
-    for seed, task in enumerate(heldout):
+    for number in range(NUM_TASKS):
         if learner == "rllib-ppo":
-            curves.append(rllib_ppo(tasks, task, seed))
+            curves.append(rllib_ppo(partial(held_out, number), number))
         else:
             name = learner.removeprefix("sb3-").upper()
-            curves.append(stable_baselines(name, tasks, task, seed))
-    seconds = (time.process_time() - start) / len(heldout)
+            curves.append(stable_baselines(name, *held_out(number), number))
+    seconds = (time.process_time() - start) / NUM_TASKS
     return {"curves": curves, "cpu_seconds": seconds, "hardware": hardware()}
 
 
