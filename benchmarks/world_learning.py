@@ -64,14 +64,14 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "maze": (steps(450), ["rl2", "varibad"]),
     "minatar": (
         {
-            **steps(100),
+            **steps(75),
             **{"num_tasks": 32, "lr": 2e-3, "value_scale": 5.0},
             **{"restarts": True, "permuted_channels": False},
         },
         ["rl2", "memoryless"],
     ),
     "xland": (
-        {**steps(60), "num_tasks": 32, "num_rule_sets": 1000},
+        {**steps(45), "num_tasks": 32, "num_rule_sets": 1000},
         ["rl2", "memoryless"],
     ),
 }
