@@ -47,13 +47,13 @@ SEED_OF_TASKS = 2026
 # Of Stable-Baselines3: copies, steps, steps between measurements, and what differs
 # from its defaults.
 BUDGETS: dict[str, tuple[int, int, int, dict[str, Any]]] = {
-    "PPO": (64, 100_000, 4_096, {"n_steps": 32, "batch_size": 256}),
-    "SAC": (1, 6_000, 500, {}),
+    "PPO": (16, 30_720, 2_048, {"n_steps": 64, "batch_size": 256}),
+    "SAC": (1, 3_000, 500, {}),
 }
 # Of RLlib: copies, iterations, and what differs.
-NUM_COPIES, NUM_ITERATIONS = 20, 15
+NUM_COPIES, NUM_ITERATIONS = 20, 8
 RLLIB = {
-    **{"train_batch_size_per_learner": 4_000, "minibatch_size": 250},
+    **{"train_batch_size_per_learner": 2_000, "minibatch_size": 250},
     **{"num_epochs": 10, "lr": 3e-4, "gamma": 0.99},
 }
 
@@ -89,7 +89,7 @@ def mean_return(act: Act, tasks: TaskDistribution, task: Task, seed: int) -> flo
 def stable_baselines(
     name: str, tasks: TaskDistribution, task: Task, seed: int
 ) -> Curve:
-    """Trains PPO in 64 copies, or SAC in one, by the library's other defaults."""
+    """Trains PPO in copies, or SAC in one, by the library's other defaults."""
     import stable_baselines3
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
