@@ -367,8 +367,9 @@ def test_the_grid_s_bayes_optimal_agent_meets_the_bound(observation):
     np.testing.assert_allclose(returns.mean((0, 1)), ceiling, atol=1e-5)
 
 
-def test_the_grid_s_posterior_sampling():
-    returns = grid_returns(grid.PosteriorSamplingGrid(), "one_hot", 400)
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_grid_s_posterior_sampling(stops):
+    returns = grid_returns(grid.PosteriorSamplingGrid(stops), "one_hot", 400)
     goals = [tuple(goal) for goal in goal_cells().tolist()]
 
     def episode(aim, goal):
@@ -376,7 +377,9 @@ def test_the_grid_s_posterior_sampling():
         x = y = 0
         total, seen = 0.0, set()
         for _ in range(15):
-            if x != aim[0]:
+            if stops and goal in seen:
+                pass
+            elif x != aim[0]:
                 x += 1
             elif y != aim[1]:
                 y += 1

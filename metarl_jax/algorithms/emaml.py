@@ -144,10 +144,12 @@ def emaml(
         score function.
       outer_surrogate: what the outer step ascends.
       outer_optimizer: an optax transformation, or a `TrustRegion` (the default).
-      correction_coeff: factor of the second term. 1 is unbiased, but its variance
-        grows with the number of pre-adaptation steps, all of whose scores it adds, so
-        that more episodes hardly help; 1/E takes their mean over episodes, as much
-        published code does; 0 is MAML.
+      correction_coeff: factor of the second term. 1 is unbiased where the advantages'
+        baseline is not fitted to the episodes that it is taken from, as the linear one
+        is, and nearly so with many of them. Its variance grows with the number of
+        pre-adaptation steps, all of whose scores it adds, so that more episodes hardly
+        help; 1/E takes their mean over episodes, as much published code does; 0 is
+        MAML.
       discount: γ.
       gae_lambda: λ of the advantages.
       differentiation: what the meta-gradient keeps of each inner step and what it

@@ -114,6 +114,10 @@ def varibad_gridworld(
                 drawn(strategy(grid.PosteriorSamplingGrid(), num_trials)),
             ),
             *row(
+                "posterior sampling that stops at the goal",
+                drawn(strategy(grid.PosteriorSamplingGrid(stops=True), num_trials)),
+            ),
+            *row(
                 "random",
                 drawn(strategy(bandit.epsilon_greedy(5, epsilon=1), num_trials)),
             ),

@@ -99,8 +99,15 @@ class PosteriorMemory(NamedTuple):
 class PosteriorSamplingGrid(NamedTuple):
     """Goes in each episode straight to a goal drawn from the posterior, and stays.
 
-    The posterior is uniform over the goal cells that have not been stepped on.
+    The posterior is uniform over the goal cells that have not been stepped on. What is
+    drawn at an episode's beginning holds to its end (Strens 2000), so that it walks past
+    a goal that it comes across on the way.
+
+    Attributes:
+      stops: whether it stays at such a goal instead.
     """
+
+    stops: bool = False
 
     def init(self, key, memory, obs):
         """Returns no parameters."""
@@ -131,4 +138,6 @@ class PosteriorSamplingGrid(NamedTuple):
         here = jnp.zeros((_SIZE, _SIZE), bool).at[x, y].set(True)
         paid = transition.reward > 0
         possible = jnp.where(paid, here, memory.possible & ~here)
-        return memory._replace(possible=possible)
+        stays = paid & self.stops
+        goal = jnp.where(stays, jnp.stack([x, y]), memory.goal)
+        return memory._replace(possible=possible, goal=goal)
