@@ -100,8 +100,8 @@ class PosteriorSamplingGrid(NamedTuple):
     """Goes in each episode straight to a goal drawn from the posterior, and stays.
 
     The posterior is uniform over the goal cells that have not been stepped on. What is
-    drawn at an episode's beginning holds to its end (Strens 2000), so that it walks past
-    a goal that it comes across on the way.
+    drawn at an episode's beginning holds to its end (Strens 2000): it walks past a goal
+    that it comes across on the way.
 
     Attributes:
       stops: whether it stays at such a goal instead.
