@@ -35,8 +35,8 @@ FIXED, MG, BMG = "fixed", "meta-gradient", "bootstrapped"
 # What is chosen: the entropy's weight, and the meta-learning rate.
 CHOICES = {
     FIXED: (0.01, 0.03, 0.1, 0.3),
-    MG: (1e-4, 3e-4, 1e-3, 3e-3),
-    BMG: (1e-4, 3e-4, 1e-3, 3e-3),
+    MG: (3e-4, 1e-3, 3e-3, 1e-2),
+    BMG: (3e-4, 1e-3, 3e-3, 1e-2),
 }
 UPDATES: dict[str, dict[str, Any]] = {
     FIXED: {"num_inner_steps": 15, "num_bootstrap_steps": None},
@@ -104,8 +104,8 @@ def after_swaps(series: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Chooses, compares and writes."""
     parser = argparse.ArgumentParser(description="two colours")
-    parser.add_argument("--steps", type=int, default=2_000_000)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
     record: dict[str, Any] = {
@@ -114,12 +114,12 @@ def main() -> None:
         "steps_of_a_life": args.steps,
         "swap_period": SWAP_PERIOD,
         "num_seeds": args.seeds,
-        "num_seeds_to_choose": 3,
+        "num_seeds_to_choose": 2,
         "choices": CHOICES,
         "rows": {},
     }
     for method, choices in CHOICES.items():
-        tried = run(method, args.steps, choices, range(1000, 1003))
+        tried = run(method, args.steps, choices, range(1000, 1002))
         score = tried["reward"].mean(axis=(1, 2))
         chosen = choices[int(np.argmax(score))]
         final = run(method, args.steps, (chosen,), range(args.seeds))

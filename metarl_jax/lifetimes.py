@@ -156,9 +156,45 @@ def pieces(trajectories: Trajectory, *, num_steps: int) -> Trajectory:
     return cut_up._replace(mask=taken.reshape(-1, num_steps))
 
 
-def reward_rate(trajectories: Trajectory) -> jax.Array:
-    """Returns the mean reward of the steps that were taken, `[]`."""
-    return jnp.mean(trajectories.reward, where=trajectories.mask)
+class Tally(NamedTuple):
+    """What pieces of a life gave; sums, each `[]` of one piece."""
+
+    reward: jax.Array
+    num_steps: jax.Array
+    num_ends: jax.Array  # of episodes, also by the time limit
+
+
+def tally(trajectories: Trajectory) -> Tally:
+    """Counts up a piece, `[W, T]`."""
+    mask = trajectories.mask
+    ended = mask & (trajectories.terminated | trajectories.truncated)
+    reward = jnp.sum(trajectories.reward, where=mask)
+    counts = (jnp.sum(x, dtype=reward.dtype) for x in (mask, ended))
+    return Tally(reward, *counts)
+
+
+def reward_rate(count: Tally) -> jax.Array:
+    """Returns the mean reward of a step over all pieces that were counted, `[]`."""
+    return jnp.sum(count.reward) / jnp.sum(count.num_steps)
+
+
+def mean_return(count: Tally, *, horizon: int) -> jax.Array:
+    """Estimates the mean return of an episode from pieces that hold no whole one.
+
+    The mean reward of a step times the mean length of an episode, steps by ends, which
+    is the horizon T where fewer ended than one in T steps. A mean reward alone says
+    nothing where every step pays the same until an episode ends.
+
+    Args:
+      count: any shape, of pieces that are taken together.
+      horizon: T.
+
+    Returns:
+      `[]`.
+    """
+    num_steps = jnp.sum(count.num_steps)
+    length = num_steps / jnp.maximum(jnp.sum(count.num_ends), num_steps / horizon)
+    return reward_rate(count) * length
 
 
 def _strong(x: Any) -> jax.Array:

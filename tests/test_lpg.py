@@ -264,6 +264,21 @@ def test_lives_go_on_through_the_ends_of_episodes():
     np.testing.assert_array_equal(streams.time, [0, 0])
 
 
+@pytest.mark.parametrize(
+    ("reward", "ends", "expected"),
+    # Four episodes in forty steps of reward 1; two in forty; none.
+    [(1.0, 4, 10.0), (1.0, 2, 20.0), (0.5, 0, 10.0)],
+)
+def test_a_mean_return_is_that_of_the_episodes_a_stream_is_made_of(
+    reward, ends, expected
+):
+    count = lifetimes.Tally(
+        jnp.full((2,), 20 * reward), jnp.full((2,), 20.0), jnp.array([ends, 0.0])
+    )
+    assert lifetimes.mean_return(count, horizon=20) == expected
+    assert lifetimes.reward_rate(count) == reward
+
+
 def test_pieces_hold_every_step_once():
     tasks = two_colors(size=3, horizon=5)
     policy = mlp_policy(tasks, hidden_sizes=())

@@ -80,9 +80,9 @@ class LPGState(NamedTuple):
 class LPGInfo(NamedTuple):
     """What a person plots. All `[]`.
 
-    The returns are rewards in the horizon's scale, means over lives of all ages: of the
-    first and the last piece of what is differentiated; by evolution of the first piece
-    of a life and of its last tenth, of perturbed rules.
+    The returns are estimated from pieces of lives (`lifetimes.mean_return`), of all
+    ages: the first and the last of what is differentiated; by evolution the first piece
+    of a life and its last tenth, by perturbed rules.
     """
 
     return_before: jax.Array
@@ -276,31 +276,39 @@ def lpg(
             size += prediction_aim_coeff * _mean(
                 jnp.mean(aims.prediction**2, axis=-1), trajectories.mask
             )
-            rate = lifetimes.reward_rate(trajectories)
-            return life._replace(agent=agent), (*judged, size, rate)
+            count = lifetimes.tally(trajectories)
+            return life._replace(agent=agent), (*judged, size, count)
 
         # The last piece judges the last update and is then learned from: to no account.
         keys = jax.random.split(key, num_inner_steps + 1)
-        life, (losses, entropy, sizes, rates) = jax.lax.scan(once, life, keys)
+        life, (losses, entropy, sizes, counts) = jax.lax.scan(once, life, keys)
         # The first piece was acted before any update.
         loss = jnp.mean(losses[1:]) + jnp.mean(sizes[:-1])
-        return loss, (life, rates[0], rates[-1], jnp.mean(entropy))
+        before, after = (jax.tree.map(lambda x, i=i: x[i], counts) for i in (0, -1))
+        return loss, (life, jnp.mean(entropy), before, after)
 
     def whole_life(rule, key):
-        """Returns the reward of the last tenth of a life, and what else is told."""
+        """Returns what the last tenth of a life gives, and its first piece."""
         key_birth, key_live = jax.random.split(key)
         life = birth(key_birth, rule)
 
         def once(life, key):
             life, trajectories = act(key, life)
             agent, _ = learn(life.agent, trajectories)
-            return life._replace(agent=agent), lifetimes.reward_rate(trajectories)
+            return life._replace(agent=agent), lifetimes.tally(trajectories)
 
         keys = jax.random.split(key_live, lifetime)
-        life, rates = jax.lax.scan(once, life, keys)
+        life, counts = jax.lax.scan(once, life, keys)
         finite = updates.all_finite(life.agent.params)
-        last = jnp.mean(rates[-max(lifetime // 10, 1) :])
-        return jnp.where(finite, last, jnp.nan), rates[0]
+        parts = slice(1), slice(-max(lifetime // 10, 1), None)
+        before, after = (
+            lifetimes.mean_return(
+                jax.tree.map(lambda x, part=part: x[part], counts),
+                horizon=tasks.horizon,
+            )
+            for part in parts
+        )
+        return jnp.where(finite, after, jnp.nan), before
 
     def fresh(key, rule):
         obs = tasks.blank()
@@ -345,10 +353,11 @@ def lpg(
             loss, aux = each(keys, state.lives)
             return jnp.mean(loss), aux
 
-        (loss, (lives, *told)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
-            rule
-        )
-        return gradient, loss, lives, tuple(map(jnp.mean, told))
+        (loss, (lives, entropy, *ends)), gradient = jax.value_and_grad(
+            mean_loss, has_aux=True
+        )(rule)
+        ends = [lifetimes.mean_return(x, horizon=tasks.horizon) for x in ends]
+        return gradient, loss, lives, (*ends, jnp.mean(entropy))
 
     def gradient_of_evolution(key, state, rule):
         """The same, by pairs of whole lives."""
@@ -398,8 +407,7 @@ def lpg(
         new_state, skipped = updates.keep_finite(
             LPGState(agent, outer_state, lives), state, (loss, norm)
         )
-        scale = tasks.horizon
-        return new_state, LPGInfo(scale * before, scale * after, norm, entropy, skipped)
+        return new_state, LPGInfo(before, after, norm, entropy, skipped)
 
     def adapt(key, agent, trajectories):
         del key

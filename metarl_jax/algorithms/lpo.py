@@ -57,8 +57,8 @@ class LPOState(NamedTuple):
 class LPOInfo(NamedTuple):
     """What a person plots. All `[]`.
 
-    The returns are rewards in the horizon's scale, of perturbed drifts: of the first
-    piece of a life and of its last tenth.
+    The returns are estimated from pieces of lives by perturbed drifts
+    (`lifetimes.mean_return`): the first of a life, and its last tenth.
     """
 
     return_before: jax.Array
@@ -209,7 +209,7 @@ def lpo(
         return Agent(params, memory, Learner(inner_optimizer.init(params), rule))
 
     def whole_life(rule, key):
-        """Returns the reward of the last tenth of a life, and of its first piece."""
+        """Returns what the last tenth of a life gives, and its first piece."""
         key_agent, key_task, key_streams, key_live = jax.random.split(key, 4)
         task = tasks.sample(key_task)
         streams = lifetimes.begin_all(
@@ -223,15 +223,15 @@ def lpo(
                 key_act, tasks, policy, agent, task, streams, num_steps=rollout_length
             )
             agent = learn(key_learn, agent, trajectories)
-            return (agent, streams), lifetimes.reward_rate(trajectories)
+            return (agent, streams), lifetimes.tally(trajectories)
 
         start = fresh(key_agent, rule), streams
-        (agent, _), rates = jax.lax.scan(
+        (agent, _), counts = jax.lax.scan(
             once, start, jax.random.split(key_live, lifetime)
         )
-        last = jnp.mean(rates[-max(lifetime // 10, 1) :])
+        before, after = _ends_of(counts, lifetime, tasks.horizon)
         finite = updates.all_finite(agent.params)
-        return jnp.where(finite, last, jnp.nan), rates[0]
+        return jnp.where(finite, after, jnp.nan), before
 
     def init(key):
         check_key(key)
@@ -269,7 +269,17 @@ def lpo(
             state,
             (after, norm),
         )
-        scale = tasks.horizon
-        return new_state, LPOInfo(scale * before, scale * after, norm, skipped)
+        return new_state, LPOInfo(before, after, norm, skipped)
 
     return MetaAlgorithm(init, step, learn, policy)
+
+
+def _ends_of(counts, lifetime, horizon):
+    """Returns the mean returns of a life's first piece and of its last tenth."""
+    first, last = slice(1), slice(-max(lifetime // 10, 1), None)
+    return [
+        lifetimes.mean_return(
+            jax.tree.map(lambda x, part=part: x[part], counts), horizon=horizon
+        )
+        for part in (first, last)
+    ]

@@ -85,8 +85,8 @@ class MetaGradientState(NamedTuple):
 class MetaGradientInfo(NamedTuple):
     """What a person plots. All `[]` but the last three."""
 
-    return_before: jax.Array  # the first piece's rewards, in the horizon's scale
-    return_after: jax.Array  # the last piece's
+    return_before: jax.Array  # estimated from the first pieces
+    return_after: jax.Array  # from the last ones
     gradient_norm: jax.Array  # mean over lives
     skipped: jax.Array  # bool, in some life something was not finite
     reward: jax.Array  # [N] mean reward of a step, over all pieces
@@ -240,7 +240,7 @@ def meta_gradients(
             optimizer=make_optimizer,
             differentiation=differentiation,
         )
-        rate = lifetimes.reward_rate(trajectories)
+        rate = lifetimes.reward_rate(lifetimes.tally(trajectories))
         recent = jnp.append(learner.recent[1:], rate)
         return inner._replace(
             inner_state=Learner(inner.inner_state, learner.rule, recent)
@@ -264,7 +264,7 @@ def meta_gradients(
         def once(life, key):
             life, trajectories = act(key, life)
             life = life._replace(agent=learn(life.agent, trajectories))
-            return life, lifetimes.reward_rate(trajectories)
+            return life, lifetimes.tally(trajectories)
 
         return jax.lax.scan(once, life, keys)
 
@@ -313,20 +313,20 @@ def meta_gradients(
             """Returns M, and the life after it with its mean rewards."""
             learner = life.agent.inner_state._replace(rule=rule)
             start = life._replace(agent=life.agent._replace(inner_state=learner))
-            after, rewards = live(start, jax.random.split(key_inner, num_inner_steps))
+            after, counts = live(start, jax.random.split(key_inner, num_inner_steps))
             later = jax.lax.stop_gradient(after)
             if num_bootstrap_steps:
                 keys = jax.random.split(key_bootstrap, num_bootstrap_steps)
                 later, more = live(later, keys)
-                rewards = jnp.append(rewards, more)
+                counts = jax.tree.map(jnp.append, counts, more)
             later, trajectories = act(key_judge, later)
             if num_bootstrap_steps is None:
                 value = objective(after.agent.params, trajectories)
             else:
                 goal = jax.lax.stop_gradient(target(later.agent, trajectories))
                 value = divergence(goal, after.agent.params, trajectories)
-            rewards = jnp.append(rewards, lifetimes.reward_rate(trajectories))
-            return value, jax.lax.stop_gradient((later, trajectories, rewards))
+            counts = jax.tree.map(jnp.append, counts, lifetimes.tally(trajectories))
+            return value, jax.lax.stop_gradient((later, trajectories, counts))
 
         rule = life.agent.inner_state.rule
         (value, seen), gradient = jax.value_and_grad(judge, has_aux=True)(rule)
@@ -378,7 +378,7 @@ def meta_gradients(
         check_key(key)
         key_live, key_birth = jax.random.split(key)
         over_lives = partial(map_tasks, group_size=task_group_size)
-        value, gradient, lives, trajectories, rewards = over_lives(one_life)(
+        value, gradient, lives, trajectories, counts = over_lives(one_life)(
             jax.random.split(key_live, num_tasks), state.lives
         )
         norm = jax.vmap(optax.tree.norm)(gradient)
@@ -390,7 +390,7 @@ def meta_gradients(
             jax.random.split(key_birth, num_tasks), value, gradient, lives, trajectories
         )
         lives, skipped = jax.vmap(updates.keep_finite)(
-            lives, state.lives, (norm, rewards)
+            lives, state.lives, (norm, counts)
         )
         rule = jax.tree.map(lambda x: jnp.mean(x, axis=0), lives.agent.inner_state.rule)
         learner = state.agent.inner_state._replace(rule=rule)
@@ -400,12 +400,18 @@ def meta_gradients(
                 policy.apply(params, policy.initial_memory(), obs)[0].entropy()
             )
         )(lives.agent.params, trajectories.obs)
+        before, after = (
+            lifetimes.mean_return(
+                jax.tree.map(lambda x, i=i: x[:, i], counts), horizon=tasks.horizon
+            )
+            for i in (0, -1)
+        )
         return new_state, MetaGradientInfo(
-            tasks.horizon * jnp.mean(rewards[:, 0]),
-            tasks.horizon * jnp.mean(rewards[:, -1]),
+            before,
+            after,
             jnp.mean(norm),
             jnp.any(skipped),
-            jnp.mean(rewards, axis=1),
+            jax.vmap(lifetimes.reward_rate)(counts),
             entropy,
             hyperparameters,
         )

@@ -69,12 +69,11 @@ class TabularPolicy(nn.Module):
 def num_states(tasks: TaskDistribution) -> int | None:
     """Returns how many states a policy can be shown by number; None where it is not."""
     obs = tasks.observation
-    space = tasks.env.observation_space(tasks.sample(jax.random.key(0)))
-    count = spaces.num_choices(space)
     is_number = isinstance(obs, jax.ShapeDtypeStruct) and obs.shape == ()
-    if count is None or not is_number or not jnp.issubdtype(obs.dtype, jnp.integer):
+    if not is_number or not jnp.issubdtype(obs.dtype, jnp.integer):
         return None
-    return count
+    task = tasks.sample(jax.random.key(0))
+    return spaces.num_choices(tasks.env.observation_space(task))
 
 
 def tabular_policy(
