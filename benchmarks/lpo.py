@@ -82,7 +82,7 @@ def by_surrogate(surrogate: Any, rate: Any, key: jax.Array, sample: Any) -> jax.
 def main() -> None:
     """Tunes, learns, compares and writes."""
     parser = argparse.ArgumentParser(description="drifts on CartPoles")
-    parser.add_argument("--generations", type=int, default=60)
+    parser.add_argument("--generations", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()

@@ -361,3 +361,14 @@ def test_published_tables_quote_their_records(page, table, names, columns, digit
             elif rest:
                 met = cell(table, f"{row}, goal met in %", column)["mean"]
                 assert rest == [f"({met:.0f}%)"]
+
+
+def test_learned_rules_quote_their_records():
+    quoted = rows("rules.md")
+    names = [name for name in ("lpg.json", "lpo.json") if (RESULTS / name).exists()]
+    assert names
+    for name in names:
+        for rule, result in record(name)["rows"].items():
+            ends = f"{result['low'][-1]:.1f} … {result['high'][-1]:.1f}"
+            expected = [*(f"{x:.1f}" for x in result["return"]), ends]
+            assert quoted[rule][: len(expected)] == expected
