@@ -40,6 +40,7 @@ REGION = TrustRegion(num_cg_iterations=2, damping=1.0)
 ASCENT = {"outer_optimizer": optax.sgd(1.0)}
 BANDITS = bernoulli_bandit(num_arms=2, horizon=4)
 PROBLEMS = {
+    "ad": (BANDITS, memory_policy(BANDITS, GRU(8))),
     "dpt": (BANDITS, memory_policy(BANDITS, GRU(8))),
     "pearl": (TASKS, mlp_policy(TASKS, squashed=True, hidden_sizes=(8,))),
     "rl2": (TASKS, memory_policy(TASKS, GRU(8))),

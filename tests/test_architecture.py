@@ -34,11 +34,11 @@ LAYERS = [
     {"inner_loop", "replay_buffer", "soft_actor_critic", "evolution", "rule_network"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
-    {"trials", "adaptation", "lifetimes", "actor_critic"},
+    {"trials", "adaptation", "lifetimes", "actor_critic", "histories"},
     {"algorithms", "update_rules"},
     {"evaluation", "intervals"},
     {"differences", "sample_efficiency"},
-    {"catalogue", "options"},
+    {"catalogue", "options", "datasets"},
     {"settings", "runs"},
     {"recipe"},
     {"worlds", "methods"},
@@ -64,7 +64,7 @@ WITHIN = {
 }
 IMPURE = {"tracking", "memory", "catalogue", "choice", "runs", "training", "plotting"}
 IMPURE |= {"learned", "report", "export", "inspection", "reproduction", "sweeps"}
-IMPURE |= {"cli", "published"}
+IMPURE |= {"cli", "published", "datasets"}
 
 
 def unit(path):
@@ -119,7 +119,7 @@ def test_an_algorithm_runs_when_pasted(path):
     exec(compile(path.read_text(), path.name, "exec"), namespace)
     tasks = bernoulli_bandit(num_arms=2, horizon=3)
     policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
-    if path.stem in ("rl2", "dpt"):
+    if path.stem in ("rl2", "dpt", "ad"):
         policy = memory_policy(tasks, GRU(3))
     algorithm = namespace[path.stem](tasks, policy, num_tasks=2, num_episodes=2)
     assert isinstance(algorithm, MetaAlgorithm)

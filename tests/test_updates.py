@@ -56,7 +56,7 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
 
         tasks.env.step_env = step_env
         policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
-        if name in ("rl2", "dpt"):
+        if name in ("rl2", "dpt", "ad"):
             policy = memory_policy(tasks, GRU(3))
         built = algorithm(tasks, policy, num_tasks=2, num_episodes=3, **size(lr))
         old = built.init(jax.random.key(0))
@@ -67,7 +67,7 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
     lrs = [1e-3, 1e-3, 1e-3, 1e-3, jnp.inf]
     old, new, info = jax.jit(jax.vmap(run))(jnp.array(units), jnp.array(lrs))
     # Names of optima are learned from whatever the rewards are, if they are finite.
-    fine = [True, False, False, name == "dpt", False]
+    fine = [True, False, False, name in ("dpt", "ad"), False]
     np.testing.assert_array_equal(info.skipped, np.logical_not(fine))
     learned = ("agent", "critic", "decoder", "outer_state", "optimizer_state")
     for field in learned:

@@ -82,7 +82,7 @@ NAN, INF = math.nan, math.inf
 @functools.cache
 def examples(name):
     """Arguments without a default, for the factory of that name."""
-    memories = ("rl2.rl2", "dpt.dpt")
+    memories = ("rl2.rl2", "dpt.dpt", "ad.ad")
     tasks = BANDIT if name in (*memories, "pearl.pearl", "varibad.varibad") else NAV
     policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
     params = policy.init(KEY, (), jnp.zeros(tasks.observation.shape))

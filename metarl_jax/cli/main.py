@@ -15,6 +15,7 @@ from metarl_jax.cli import (
     export,
     inspect,
     plot,
+    record,
     report,
     reproduce,
     sweep,
@@ -43,6 +44,7 @@ COMMANDS = {
     "animate": animate.animate,
     "report": report.report,
     "export": export.export,
+    "record": record.record,
     "sweep": sweep.sweep,
     "reproduce": reproduce.reproduce,
     "list": listing.show,
@@ -113,6 +115,7 @@ commands:
   animate RUN         an agent before and after adaptation, moving (GIF, MP4)
   report RUN [RUN ..] write runs, compared, on one page of HTML
   export RUN          write a policy so that it acts elsewhere, without JAX
+  record RUN          write learning histories as a data set
   sweep NAME          train with many combinations of options, here or on a cluster
   reproduce TABLE     compute a published table again and compare
   list                list experiments, worlds, methods and tables

@@ -1,0 +1,63 @@
+"""Imitating how learners learn, in context (Laskin et al. 2022, arXiv 2210.14215)."""
+
+from pathlib import Path
+
+import optax
+
+from metarl_jax.algorithms.ad import ad as make_ad
+from metarl_jax.datasets import load_dataset, windows
+from metarl_jax.recipe import Method
+from metarl_jax.settings import PolicySettings, Trials
+from metarl_jax.types import MetaAlgorithm, TaskDistribution
+from metarl_jax.validation import check_above_zero, check_positive
+
+
+def build(
+    tasks: TaskDistribution,
+    policy: PolicySettings,
+    *,
+    trials: Trials = Trials(num_tasks=32, num_episodes=4),
+    dataset: str = "",
+    num_source_rounds: int = 20,
+    num_source_episodes: int = 10,
+    stride: int = 20,
+    lr: float = 3e-3,
+    decay_steps: int = 1000,
+) -> MetaAlgorithm:
+    """Builds algorithm distillation.
+
+    Args:
+      dataset: folder of recorded histories, as `metarl-jax record` writes it; by
+        default every step collects new ones, of PPO from nothing.
+      num_source_rounds: rounds of acting and adapting of a history that is collected.
+      num_source_episodes: episodes of such a round.
+      stride: every which episode of a history stands in a window.
+      lr: first learning rate of Adam; it falls to zero along a cosine.
+      decay_steps: training steps until it has fallen.
+    """
+    check_above_zero(lr=lr)
+    check_positive(decay_steps=decay_steps, stride=stride)
+    drawn = None
+    if dataset:
+        drawn = windows(
+            load_dataset(Path(dataset)),
+            num_episodes=trials.num_episodes,
+            stride=stride,
+        )
+    schedule = optax.cosine_decay_schedule(lr, decay_steps)
+    return make_ad(
+        tasks,
+        policy.make(tasks, trials.num_episodes * tasks.horizon),
+        windows=drawn,
+        num_tasks=trials.num_tasks,
+        num_episodes=trials.num_episodes,
+        num_source_rounds=num_source_rounds,
+        num_source_episodes=num_source_episodes,
+        stride=stride,
+        outer_optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4)
+        ),
+    )
+
+
+ad = Method("ad", build, "memory", policy="memory", defaults={"core": "transformer"})
