@@ -11,6 +11,7 @@ import argparse
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,10 +53,10 @@ def curve(step, state, key, *, num_steps, steps_a_call, threshold):
             lambda state, key: step(key, state), state, jax.random.split(key, CHUNK)
         )[0:2]
 
-    chunk = chunk.lower(key, state).compile()
+    program = chunk.lower(key, state).compile()
     last, rows, start = deque(maxlen=100), [], time.process_time()
     for done in range(1, num_steps // (CHUNK * steps_a_call) + 1):
-        state, returns = chunk(jax.random.fold_in(key, done), state)
+        state, returns = program(jax.random.fold_in(key, done), state)
         # In the order of time: chunks, then steps, then copies.
         ordered = np.asarray(returns).reshape(CHUNK, *returns.shape[1:])
         ordered = np.moveaxis(ordered, 1, -1).ravel()
@@ -117,7 +118,7 @@ def main() -> None:
     args = parser.parse_args()
     steps = 3000 if args.quick else args.steps
     threshold = WORLDS[args.world][1]
-    makers = {f"Disco103, {args.size}": lambda seed: disco(args, seed)}
+    makers: dict[str, Any] = {f"Disco103, {args.size}": lambda seed: disco(args, seed)}
     for lr in LEARNING_RATES:
         makers[f"PPO, rate {lr:g}"] = lambda seed, lr=lr: ppo(args, seed, lr)
     record = {"world": args.world, "threshold": threshold, "learners": {}}

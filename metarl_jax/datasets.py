@@ -182,11 +182,9 @@ def read(dataset: Dataset, chosen: np.ndarray, episodes: np.ndarray) -> Trajecto
     """
     rows = np.asarray(chosen)[:, None], np.asarray(episodes)
     dtypes = [dataset.header["arrays"][name]["dtype"] for name in Trajectory._fields]
-    return Trajectory(
-        *(
-            np.asarray(x[rows]).astype(dtype)
-            for x, dtype in zip(dataset.steps, dtypes, strict=True)
-        )
+    return Trajectory._make(
+        np.asarray(x[rows]).astype(dtype)
+        for x, dtype in zip(dataset.steps, dtypes, strict=True)
     )
 
 
@@ -224,14 +222,12 @@ def windows(
             key_start, (num_windows,), 0, dataset.num_episodes - span + 1
         )
         episodes = start[:, None] + stride * jnp.arange(num_episodes)
-        shapes = Trajectory(
-            *(
-                jax.ShapeDtypeStruct(
-                    (num_windows, num_episodes, *told[name]["shape"][2:]),
-                    told[name]["dtype"],
-                )
-                for name in Trajectory._fields
+        shapes = Trajectory._make(
+            jax.ShapeDtypeStruct(
+                (num_windows, num_episodes, *told[name]["shape"][2:]),
+                told[name]["dtype"],
             )
+            for name in Trajectory._fields
         )
         return jax.pure_callback(
             lambda history, episodes: read(dataset, history, episodes),

@@ -25,6 +25,9 @@ from metarl_jax.cli import (
 from metarl_jax.cli import (
     inspect as inspecting,
 )
+from metarl_jax.cli import (
+    record as recording,
+)
 from metarl_jax.cli.main import COMMANDS
 from metarl_jax.reproduction import TABLES
 
@@ -169,6 +172,7 @@ def check_command(words):
         kinds |= {"export": export.ExportOptions, "report": report.ReportOptions}
         kinds |= {"inspect": inspecting.InspectOptions}
         kinds |= {"animate": animate.AnimateOptions}
+        kinds |= {"record": recording.RecordOptions}
         parsing.parse(kinds[command], rest, prog="")
 
 

@@ -1,7 +1,5 @@
 """Imitating how learners learn, in context (Laskin et al. 2022, arXiv 2210.14215)."""
 
-from pathlib import Path
-
 import optax
 
 from metarl_jax.algorithms.ad import ad as make_ad
@@ -40,7 +38,7 @@ def build(
     drawn = None
     if dataset:
         drawn = windows(
-            load_dataset(Path(dataset)),
+            load_dataset(dataset),
             num_episodes=trials.num_episodes,
             stride=stride,
         )

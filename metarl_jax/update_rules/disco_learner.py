@@ -165,6 +165,9 @@ def disco_learner(
         )
     agent = DiscoAgent(num_actions, hidden_sizes, model_size, head_size)
     network = UpdateNetwork()
+    # What flax makes of a module's call may be anything.
+    predict: Any = agent.apply
+    say_targets: Any = network.apply
     optimizer = optax.chain(
         optax.scale_by_adam(), optax.clip(1.0), optax.scale_by_learning_rate(lr)
     )
@@ -199,7 +202,7 @@ def disco_learner(
         key_act, key_batch = jax.random.split(key)
 
         def choose(key, obs):
-            logits = agent.apply(state.params, flat(obs)).logits
+            logits = predict(state.params, flat(obs)).logits
             return jax.random.categorical(key, logits).astype(jnp.int32), logits
 
         stream, steps = streams.act(
@@ -231,12 +234,12 @@ def disco_learner(
         experience = disco.Experience(
             batch.action, batch.reward[:, :-1], batch.ended[:, :-1], batch.logits
         )
-        slow = agent.apply(state.slow, batch.obs)
+        slow = predict(state.slow, batch.obs)
 
         def loss(params):
-            predictions = agent.apply(params, batch.obs)
+            predictions = predict(params, batch.obs)
             # What the rule says is constant: it is not what is learned here.
-            targets, estimates, rule_state = network.apply(
+            targets, estimates, rule_state = say_targets(
                 rule, state.rule, jax.lax.stop_gradient(predictions), slow, experience
             )
             each = disco.losses(predictions, experience, targets, estimates.td_error)
