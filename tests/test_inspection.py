@@ -469,6 +469,8 @@ def test_all_of_a_memory_is_drawn_and_its_controls_are_said(remembering, tmp_pat
     # Before the first step nothing is known, and the ideal observer never forgets.
     assert told["exact posterior"][0] == pytest.approx(0, abs=0.1)
     assert all(np.diff(told["exact posterior"]) > -0.2)
+    older = {k: v for k, v in seen["memory"].items() if "directions" not in k}
+    assert len(insides.memory(files.jsonable(older)).axes) == 2
     assert "untrained network's" in seen["memory"]["said"]
     # Nobody was trained here, and it is said.
     assert set(seen["memory"]["main_directions"]) == {memories.OWN, memories.STRANGERS}

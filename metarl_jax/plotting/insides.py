@@ -81,7 +81,9 @@ def memory(record: Record) -> Figure:
     """Draws what can be read of the task out of a memory, as the trial goes on."""
     steps = np.array(record["steps"], float)
     entropy = record["entropy"]
-    figure, panels = _figure(record, 3 if entropy else 2, height=3.6)
+    rows = record.get("main_directions")  # older inspections have none
+    count = 1 + bool(rows) + bool(entropy)
+    figure, panels = _figure(record, count, height=3.6)
     looks = {
         "exact posterior": {"color": "black", "lw": 2.5, "alpha": 0.5},
         "linear probe": {"color": PALETTE[0], "marker": "o"},
@@ -95,12 +97,13 @@ def memory(record: Record) -> Figure:
         panels[0].plot(steps, values, label=plain(name), **look)
     panels[0].set(ylim=(-0.27, 1.02), title="what it knows of the task")
     panels[0].set_ylabel("share of the task's variance, R²")
-    _directions(panels[1], record)
+    if rows:
+        _directions(panels[1], record)
     if entropy:
-        panels[2].plot(steps, np.array(entropy, float), color=PALETTE[3], lw=1.8)
-        panels[2].set(title="how undecided it is", ylim=(None, None))
-        panels[2].set_ylabel("entropy of the action in nats")
-    for axes in (panels[0], *panels[2:]):
+        panels[-1].plot(steps, np.array(entropy, float), color=PALETTE[3], lw=1.8)
+        panels[-1].set(title="how undecided it is", ylim=(None, None))
+        panels[-1].set_ylabel("entropy of the action in nats")
+    for axes in (panels[0], *(panels[-1:] if entropy else [])):
         axes.set_xlabel(record["unit"])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for i, end in enumerate(record["episode_ends"]):
@@ -118,8 +121,8 @@ def _directions(axes: Axes, record: Record) -> None:
     colours["untrained"] = PALETTE[1]
     rows = record["main_directions"]
     for i, (who, colour) in enumerate(colours.items()):
-        shares = [row[who] for row in rows.values()]
-        if shares[0] is None:
+        shares = [row.get(who) for row in rows.values()]
+        if None in shares:
             continue
         at = np.arange(len(rows)) + 0.27 * (i - 1)
         shown = np.clip(np.array(shares, float), 0, 1)

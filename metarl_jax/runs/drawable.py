@@ -175,6 +175,12 @@ def _check_inspection(record: Any, where: str) -> None:
             if part.get("entropy") is not None:
                 schema.array(part, "entropy", within, (count,))
             schema.text(part, "unit", within)
+            rows = schema.mapping(part.get("main_directions") or {}, within)
+            for row in rows.values():
+                for key in ("trained", "untrained"):
+                    schema.array(schema.mapping(row, within), key, within, ())
+            if rows:
+                schema.array(part, "num_directions", within, ())
         if name == "map":
             names = schema.nonempty_list(part.get("names"), within)
             schema.array(part, "target", within, (len(part["point"]), len(names)))
