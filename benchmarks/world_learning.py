@@ -61,7 +61,7 @@ def steps(number: int) -> dict[str, Any]:
 # name, and its agents.
 ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "driving": ({**steps(160), "maml": {"num_steps": 30}}, ["rl2", "maml", "told"]),
-    "maze": (steps(450), ["rl2", "varibad"]),
+    "maze": ({**steps(450), "varibad": steps(150)}, ["rl2", "varibad"]),
     "minatar": (
         {
             **steps(75),
