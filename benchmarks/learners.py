@@ -34,7 +34,6 @@ from measuring import apart, hardware, write
 import metarl_jax
 from metarl_jax import rollout
 from metarl_jax.envs.gymnasium_vector import as_gymnasium_vector
-from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import PALETTE, STYLE
 from metarl_jax.types import Task, TaskDistribution
 
@@ -120,7 +119,8 @@ def stable_baselines(
     )
     callback = Evaluate()
     learner.learn(num_steps, callback=callback)
-    callback.evaluate()
+    if curve[-1][0] < num_steps:
+        callback.evaluate()
     return curve
 
 
@@ -269,27 +269,29 @@ def steps_to(curve: Curve, level: float) -> int | None:
 
 def table(arms: dict[str, dict]) -> str:
     """Lays out a learner a row."""
+    tasks = range(1, 1 + len(next(iter(arms.values()))["curves"]))
+    names = [f"task {number}" for number in tasks]
     lines = [
-        "| learner | last return (95 % over tasks) | steps in the task | steps until "
-        "RL²'s last return, by task | CPU s a task |",
-        "|---|---|---|---|---|",
+        f"| learner | steps in a task | {' | '.join(names)} | until RL²'s first return "
+        "| CPU s a task |",
+        "|---|---|" + "---|" * (2 + len(names)),
     ]
+    levels = [curve[0][1] for curve in arms["rl2"]["curves"]] if "rl2" in arms else []
     for learner, label in LEARNERS.items():
         if learner not in arms:
             continue
-        curves = arms[learner]["curves"]
-        last = np.array([curve[-1][1] for curve in curves])
-        half = t_half_width(last.std(ddof=1) / np.sqrt(last.size), last.size - 1)
-        reached = ""
-        if learner != "rl2" and "rl2" in arms:
-            levels = [curve[-1][1] for curve in arms["rl2"]["curves"]]
+        curves, reached = arms[learner]["curves"], ""
+        if learner != "rl2" and levels:
             found = [steps_to(*pair) for pair in zip(curves, levels, strict=True)]
             reached = ", ".join(f"{x:,}" if x is not None else "never" for x in found)
+        points = (0, -1) if learner == "rl2" else (-1,)
         seconds = arms[learner].get("cpu_seconds")
-        lines.append(
-            f"| {label} | {last.mean():.1f} ± {half:.1f} | {curves[0][-1][0]:,} | "
-            f"{reached} | {f'{seconds:.0f}' if seconds else ''} |"
-        )
+        for point in points:
+            scores = " | ".join(f"{curve[point][1]:.1f}" for curve in curves)
+            lines.append(
+                f"| {label} | {curves[0][point][0]:,} | {scores} | {reached} | "
+                f"{f'{seconds:.0f}' if seconds else ''} |"
+            )
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def picture(name: str, num_steps: int) -> np.ndarray:
     script = ENV_POLICY_MAP[name]()
     for _ in range(num_steps):
         obs, *_ = scene.step(np.clip(script.get_action(obs), -1, 1))
-    seen = np.asarray(scene.render())[::-1]  # its cameras hang upside down
+    seen = np.asarray(scene.render())
     scene.close()
     return seen
 

@@ -269,6 +269,13 @@ def test_further_worlds_quote_their_record():
             assert max(low for low, _ in arm["return_ci"]) <= optimum
 
 
+def test_other_learners_quote_their_record():
+    import learners
+
+    page = (ROOT / "docs" / "learners.md").read_text()
+    assert learners.table(record("learners.json")["arms"]) in page
+
+
 def test_host_worlds_quote_their_record():
     quoted, worlds = rows("../host_worlds.md"), record("worlds.json")["worlds"]
     for label, name in {
