@@ -85,9 +85,10 @@ class UpdateRule(nn.Module):
             parts.append(jnp.broadcast_to(age, (len(seen.reward), 2)))
         # All steps at once, outside of the loop.
         inputs = nn.Dense(4 * self.size, name="input")(jnp.concatenate(parts, axis=-1))
-        kernel = self.param(
-            "recurrent", nn.initializers.orthogonal(), (self.size, 4 * self.size)
-        )
+        shape = (self.size, 4 * self.size)
+        start = nn.initializers.orthogonal()
+        # Of the type of the other layers' parameters.
+        kernel = self.param("recurrent", start, shape, jnp.float32)
 
         def step(carry, x):
             x, ended = x
