@@ -62,6 +62,7 @@ NOT_FACTORIES = {
     *("lpg.what_is_seen", "tabular.num_states"),
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
+    "rooms.arrive",
     *("maze.edges", "maze.reached", "maze.spanning_tree", "minatar.board_image"),
     *("highway.configuration", "metaworld.succeeded"),
     *("xland.met", "xland.read_benchmark"),
