@@ -26,6 +26,7 @@ from metarl_jax.envs.mujoco import ALL_ROBOTS, Positions, is_installed
 from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.options import options_of
 from metarl_jax.plotting import robots as drawing
+from metarl_jax.plotting.boards import rooms_of
 from metarl_jax.plotting.style import GREY, PALETTE
 from metarl_jax.types import TaskDistribution
 
@@ -259,7 +260,11 @@ def draw(only: list[str]) -> None:
         made = not path.exists() or BEGIN in path.read_text()
         if made and not any(name.startswith(stem) for stem in BODIES):
             tasks = catalogue.load(name, "worlds").tasks()
-            draw_tasks(tasks, PAGES / f"{name}.png")
+            figure = PAGES / f"{name}.png"
+            if name == "rooms":
+                rooms_of([tasks.sample(jax.random.key(i)) for i in (0, 1)], figure)
+            else:
+                draw_tasks(tasks, figure)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Mazes and boards of games as figures."""
+"""Mazes, rooms and boards of games as figures."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from metarl_jax.envs import rooms
 from metarl_jax.envs.maze import edges
 from metarl_jax.plotting.style import GREY, PALETTE
 
@@ -66,6 +67,37 @@ def mazes(tasks: list[Any], path: str | Path) -> None:
     for axes, task in zip(panels, tasks, strict=True):
         draw_maze(axes, task, shortest_path(task))
     figure.savefig(path, dpi=110)
+
+
+def draw_rooms(axes: Axes, task: Any) -> None:
+    """Draws three rooms, the start and what each of the goals pays.
+
+    Args:
+      axes: drawn on.
+      task: one of `metarl_jax.envs.rooms`.
+    """
+    for x, y in rooms.CELLS:
+        axes.fill(
+            x + np.array([-0.5, 0.5, 0.5, -0.5]),
+            y + np.array([-0.5, -0.5, 0.5, 0.5]),
+            facecolor="white",
+            edgecolor=GREY,
+        )
+    axes.plot(*rooms.CELLS[rooms.START], "o", color=GREY, ms=7)
+    goals = rooms.CELLS[np.asarray(task.goals)]
+    for (x, y), reward in zip(goals, rooms.REWARDS, strict=True):
+        axes.text(x, y, f"{reward:.0f}", ha="center", va="center", color=PALETTE[1])
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def rooms_of(tasks: list[Any], path: str | Path) -> None:
+    """Draws rooms, a row for each task."""
+    figure = Figure(figsize=(6.4, 1.5 * len(tasks)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, task in zip(np.ravel(figure.subplots(len(tasks))), tasks, strict=True):
+        draw_rooms(axes, task)
+    figure.savefig(path, dpi=100)
 
 
 def images(panels: dict[str, np.ndarray], path: str | Path) -> None:

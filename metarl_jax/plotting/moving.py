@@ -17,7 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
-from metarl_jax.plotting.boards import draw_maze
+from metarl_jax.envs.rooms import CELLS
+from metarl_jax.plotting.boards import draw_maze, draw_rooms
 from metarl_jax.plotting.roads import draw_moment
 from metarl_jax.plotting.robots import draw_pose, show_all
 from metarl_jax.plotting.style import GREY, PALETTE, plain
@@ -347,6 +348,21 @@ def maze(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     return update
 
 
+def rooms(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws three rooms, what their goals pay, and the way so far."""
+    del others
+    draw_rooms(axes, film.task)
+    places = CELLS[np.asarray(film.states.cell)]
+    (way,) = axes.plot([], [], color=PALETTE[0], lw=2)
+    (dot,) = axes.plot([], [], "o", color=PALETTE[1], markersize=7)
+
+    def update(t):
+        way.set_data(*places[: t + 1].T)
+        dot.set_data(*places[t : t + 1].T)
+
+    return update
+
+
 def driven(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     """Draws the road and who drives on it, one's own car in orange."""
     del others
@@ -412,6 +428,7 @@ DRAWN: dict[str, Draw] = {
     "GridNavigation": grid,
     "Bandit": arms,
     "Maze": maze,
+    "Rooms": rooms,
     "Driving": driven,
     "XLand-MiniGrid": room,
     "TabularMDP": circle,
