@@ -32,6 +32,7 @@ from metarl_jax.types import (
 from metarl_jax.validation import (
     check_above_zero,
     check_batch,
+    check_fraction,
     check_functions,
     check_key,
     check_optimizers,
@@ -90,6 +91,7 @@ def policy_gradient_source(
     """
     check_above_zero(lr=lr)
     check_positive(num_epochs=num_epochs, num_minibatches=num_minibatches)
+    check_fraction(discount=discount)
     policy, optimizer = mlp_policy(tasks, hidden_sizes=hidden_sizes), optax.adam(lr)
 
     def init(key):
