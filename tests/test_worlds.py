@@ -24,7 +24,7 @@ EXPERIMENTS = list(catalogue.entries("experiments"))
 KEY = jax.random.key(0)
 SMALL = {
     **{"num_tasks": 2, "num_episodes": 2, "horizon": 3, "num_train_tasks": 2},
-    **{"hidden_sizes": (3,), "size": 3, "decoder_hidden_sizes": (3,)},
+    **{"hidden_sizes": (3,), "size": 3, "decoder_hidden_sizes": (3,), "core": "gru"},
     **{"num_minibatches": 1, "num_updates": 1, "batch_size": 2, "context_size": 2},
     # It is traced in a fraction of a trust region's time.
     "outer_optimizer": "adam",
