@@ -5,6 +5,8 @@ still hold the next: the belief is uniform over those that were not stepped on, 
 is looked for next is independent of all that was seen before.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from metarl_jax.envs.rooms import BESIDE, CELLS, COST, MIDDLE, NEXT, REWARDS, START
@@ -54,7 +56,9 @@ def bayes_optimal_return(horizon: int = 50) -> float:
     return float(value[0, START])
 
 
-def _arrive(found: tuple[int, ...], left: frozenset[int], cell: int):
+def _arrive(
+    found: tuple[int, ...], left: frozenset[int], cell: int
+) -> Iterator[tuple[float, float, _Belief]]:
     """Yields what may happen at a cell: its chance, the reward, the belief after it."""
     if cell in found:
         yield 1.0, REWARDS[found.index(cell)], (found, left)

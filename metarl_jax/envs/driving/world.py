@@ -82,7 +82,7 @@ class Driving(environment.Environment[EnvState, EnvParams]):
         return self.num_vehicles / params.density
 
     @traced_once
-    def reset_env(self, key, params):
+    def reset_env(self, key, params):  # pyright: ignore
         """Starts in a lane's middle at 20 m/s, the others spread over the ring."""
         key_along, key_lane = jax.random.split(key)
         num = self.num_vehicles + 1
@@ -106,7 +106,7 @@ class Driving(environment.Environment[EnvState, EnvParams]):
         return self.shown(state, params), state
 
     @traced_once
-    def step_env(self, key, state, action, params):
+    def step_env(self, key, state, action, params):  # pyright: ignore
         """Moves everybody for a step."""
         del key
         before = state.vehicles
