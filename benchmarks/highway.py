@@ -101,7 +101,7 @@ def measure(driver: str, num_tasks: int) -> dict[str, Any]:
         error = values.std(ddof=1) / np.sqrt(values.size)
         half = float(t_half_width(error, values.size - 1))
         rows[name] = {"mean": float(values.mean()), "half_width": half}
-    tasks.env.close()
+    tasks.env.close()  # pyright: ignore
     return {**rows, "cpu_seconds": time.process_time() - start}
 
 

@@ -160,11 +160,11 @@ def rllib_ppo(make: Callable[[], tuple[TaskDistribution, Task]], seed: int) -> C
     curve: Curve = []
 
     def act(obs):
-        module = learner.get_module()
+        module: Any = learner.get_module()
         given = {Columns.OBS: torch.as_tensor(np.asarray(obs, np.float32))}
         with torch.no_grad():
             out = module.forward_inference(given)[Columns.ACTION_DIST_INPUTS]
-        kind = module.get_inference_action_dist_cls()
+        kind: Any = module.get_inference_action_dist_cls()
         action = kind.from_logits(out).to_deterministic().sample().numpy()
         low, high = tasks.action_space.low, tasks.action_space.high
         # RLlib learns in a space of [-1, 1] and scales what it gives.

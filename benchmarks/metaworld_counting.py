@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 from measuring import hardware, write
 
@@ -61,7 +62,7 @@ def theirs(seed: int) -> list[float]:
     """Returns the share of successes of each of their evaluations."""
     from metaworld.evaluation import evaluation
 
-    envs = gymnasium.make_vec(
+    envs: Any = gymnasium.make_vec(
         "Meta-World/ML1-test", env_name=NAME, seed=seed, meta_batch_size=NUM_COPIES
     )
     envs.call("toggle_sample_tasks_on_reset", False)
@@ -78,7 +79,7 @@ def ours(seed: int) -> float:
     """Returns the share over one episode of each of the fifty test goals."""
     rng, arm, hits = np.random.default_rng(seed), Arm((NAME,), {NAME: []}), []
     for goal in range(50):
-        arm.put(MetaWorldTask(*(np.int32(x) for x in (0, goal, 1))))
+        arm.put(MetaWorldTask(*map(jnp.int32, (0, goal, 1))))
         obs, goes, hit = arm.reset(seed=0)[0], rng.random() < 0.5, False
         for _ in range(ENOUGH):
             aim = arm.scene._target_pos  # pyright: ignore

@@ -55,6 +55,7 @@ def main() -> None:
         FigureCanvasAgg(figure).print_png(FIGURE)
     scene = metaworld.env_dict.ALL_V3_ENVIRONMENTS["reach-v3"]()
     task = metaworld.ML1("reach-v3", seed=0).train_tasks[0]
+    reset = 0.0
     for _ in range(2):  # the first one is not like others
         start = time.process_time()
         scene.set_task(task)

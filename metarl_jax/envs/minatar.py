@@ -116,7 +116,7 @@ class Varied(environment.Environment[EnvState, EnvParams]):
         if self.restarts:
             anew, first = self.reset_env(key_restart, params)
             obs = jnp.where(over, anew, obs)
-            begun = first.replace(time=state.time)
+            begun = first.replace(time=state.time)  # pyright: ignore
             state = jax.tree.map(lambda x, y: jnp.where(over, x, y), begun, state)
             over = jnp.zeros_like(over)
         return obs, state, reward, over, {}

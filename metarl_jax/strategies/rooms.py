@@ -30,10 +30,11 @@ def bayes_optimal_return(horizon: int = 50) -> float:
     """
     check_positive(horizon=horizon)
     start: _Belief = ((), frozenset(MIDDLE.tolist()))
-    beliefs = {start: 0}
+    beliefs: dict[_Belief, int] = {start: 0}
     # For every belief and cell the outcomes: chance, reward, belief afterwards.
     outcomes: list[list[list[tuple[float, float, int]]]] = []
-    for belief in (waiting := [start]):
+    waiting: list[_Belief] = [start]
+    for belief in waiting:
         found, left = belief
         rows = []
         for cell in range(len(CELLS)):
