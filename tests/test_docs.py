@@ -384,3 +384,8 @@ def test_learned_rules_quote_their_records():
             ends = f"{result['low'][-1]:.1f} … {result['high'][-1]:.1f}"
             expected = [*(f"{x:.1f}" for x in result["return"]), ends]
             assert quoted[rule][: len(expected)] == expected
+    for method, row in record("two-colors.json")["rows"].items():
+        low, high = row["interval"]
+        expected = f"{row['reward']:.3f} ({low:.3f} … {high:.3f})"
+        label = "best fixed weight" if method == "fixed" else method
+        assert quoted[label][:2] == [f"{row['chosen']:g}", expected]
