@@ -76,7 +76,7 @@ def arrive(goals: jax.Array, found: jax.Array, cell: jax.Array):
     here = (cell == goals) & (jnp.arange(3) <= found)
     # A cell is no more than one of the goals.
     reward = jnp.where(jnp.any(here), here @ jnp.array(REWARDS), COST)
-    return reward, jnp.maximum(found, here @ jnp.arange(1, 4))
+    return reward, jnp.maximum(found, here @ jnp.arange(1, 4, dtype=jnp.int32))
 
 
 class Rooms(environment.Environment[EnvState, EnvParams]):

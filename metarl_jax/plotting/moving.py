@@ -189,6 +189,78 @@ def grid(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     return update
 
 
+def pieces(
+    shape: Callable[[Any], tuple[int, int]],
+    places: Callable[[Any, int], Sequence[np.ndarray]],
+) -> Draw:
+    """Makes the drawing of pieces on a board of squares.
+
+    Args:
+      shape: `(env) -> (columns, rows)`.
+      places: `(film, rows) -> pieces`, the agent first, of each kind where they are,
+        `[T + 1, K, 2]` (x, y); not a number where they are not.
+
+    Returns:
+      The drawing.
+    """
+
+    def draw(axes, film, others):
+        del others
+        columns, rows = shape(film.env)
+        axes.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, rows - 0.5), aspect="equal")
+        axes.set(xticks=[], yticks=[])
+        wall = getattr(film.task, "wall", None)
+        if wall is not None:
+            shown = np.where(np.reshape(wall, (columns, rows)).T, 1.0, np.nan)
+            axes.imshow(shown, origin="lower", cmap="Greys", vmin=0, vmax=2)
+        kinds = [np.asarray(kind, float) for kind in places(film, rows)]
+        dots = [
+            axes.plot([], [], "os"[i > 0], color=PALETTE[1 - i], markersize=9)[0]
+            for i in range(len(kinds))
+        ]
+
+        def update(t):
+            for dot, kind in zip(dots, kinds, strict=True):
+                dot.set_data(*kind[t].T)
+
+        return update
+
+    return draw
+
+
+def _of_cells(cells: Any, size: int) -> np.ndarray:
+    """Turns cells x·size + y `[T + 1, K]` into places `[T + 1, K, 2]`."""
+    cells = np.asarray(cells)
+    return np.stack(np.divmod(cells, size), axis=-1)
+
+
+def _caught(film: Any, rows: int) -> list[np.ndarray]:
+    """Places of the paddle and of the ball."""
+    s = film.states
+    ball = np.stack([s.column, rows - 1 - np.asarray(s.row)], axis=-1)
+    paddle = np.stack([s.paddle, 0 * np.asarray(s.paddle)], axis=-1)
+    return [paddle[:, None], ball[:, None]]
+
+
+def _objects(film: Any, rows: int) -> list[np.ndarray]:
+    """Places of the agent and of the objects that are there."""
+    s = film.states
+    objects = _of_cells(s.objects, rows).astype(float)
+    objects[~np.asarray(s.present, bool)] = np.nan
+    return [_of_cells(s.cell[:, None], rows), objects]
+
+
+def _colours(film: Any, rows: int) -> list[np.ndarray]:
+    """Places of the agent and of the two colours."""
+    at = _of_cells(film.states.cells, rows)
+    return [at[:, :1], at[:, 1:2], at[:, 2:]]
+
+
+def square(env: Any) -> tuple[int, int]:
+    """Returns the columns and rows of a square."""
+    return env.size, env.size
+
+
 def arms(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     """Draws what each arm pays, how often it was pulled, and which is pulled."""
     del others
@@ -426,6 +498,10 @@ DRAWN: dict[str, Draw] = {
     "PointNavigation": plane,
     "Swimmer-misc": plane,
     "GridNavigation": grid,
+    "DarkRoom": grid,
+    "Catch": pieces(lambda env: (env.columns, env.rows), _caught),
+    "LPGGrid": pieces(square, _objects),
+    "TwoColors": pieces(square, _colours),
     "Bandit": arms,
     "Maze": maze,
     "Rooms": rooms,
