@@ -141,7 +141,7 @@ def rooms(*, horizon: int = 50) -> TaskDistribution:
     `metarl_jax.strategies.rooms` says.
 
     Args:
-      horizon: T, steps in an episode.
+      horizon: T, time limit of an episode in steps.
 
     Returns:
       The family.

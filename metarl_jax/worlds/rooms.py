@@ -2,20 +2,9 @@
 
 from metarl_jax.envs.rooms import rooms as family
 from metarl_jax.recipe import World
-from metarl_jax.types import TaskDistribution
-
-
-def tasks(*, horizon: int = 50) -> TaskDistribution:
-    """Builds the rooms.
-
-    Args:
-      horizon: time limit of an episode in steps.
-    """
-    return family(horizon=horizon)
-
 
 rooms = World(
-    tasks,
+    family,
     defaults={
         "gradient": {"inner_lr": 1.0, "num_episodes": 40},
         "memory": {
