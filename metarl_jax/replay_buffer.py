@@ -1,7 +1,8 @@
 """A replay buffer of many tasks: one ring of steps for each, of a fixed shape.
 
-Part of an algorithm's state, so it is saved with it, and a compiled step writes to it
-in place where the caller lets it.
+A step is any pytree of arrays: whole trials in one ring are steps of one task. Part of
+an algorithm's state, so it is saved with it, and a compiled step writes to it in place
+where the caller lets it.
 """
 
 from typing import Any, NamedTuple

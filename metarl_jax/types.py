@@ -84,6 +84,12 @@ class TaskDistribution(NamedTuple):
       encode: `(obs) -> obs`, what a policy sees of an observation of the environment's.
       revealed_reward: `(task, trajectory) -> [T]`, the reward that held-out tasks have,
         of a trajectory of a meta-training task; None where rewards are the same.
+      relabel: `(task, trajectory) -> [T]`, the reward that a task pays for an episode
+        of another, by the environment's own function; None where anything else of an
+        episode would be different too, its steps or its end.
+      achieved: `(key, task, trajectories [E, T, ...]) -> task`, draws a task whose goal
+        is what a trial has come to at some step, the task itself where it has come to
+        none; None where there are no goals.
       measures: what is told of an episode beside its return, by name, each
         `(task, trajectory) -> []`: success, collisions, comfort. Evaluations record
         them; nothing learns from them.
@@ -97,6 +103,8 @@ class TaskDistribution(NamedTuple):
     optimal_action: Callable[[Task, Observation], jax.Array] | None = None
     encode: Callable[[Observation], Observation] = lambda obs: obs
     revealed_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
+    relabel: Callable[[Task, "Trajectory"], jax.Array] | None = None
+    achieved: Callable[[Key, Task, "Trajectory"], Task] | None = None
     measures: Mapping[str, Callable[[Task, "Trajectory"], jax.Array]] = {}
 
     @standard_promotion()

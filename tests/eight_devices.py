@@ -41,6 +41,7 @@ ASCENT = {"outer_optimizer": optax.sgd(1.0)}
 BANDITS = bernoulli_bandit(num_arms=2, horizon=4)
 PROBLEMS = {
     "ad": (BANDITS, memory_policy(BANDITS, GRU(8))),
+    "amago": (BANDITS, memory_policy(BANDITS, GRU(8))),
     "dpt": (BANDITS, memory_policy(BANDITS, GRU(8))),
     "pearl": (TASKS, mlp_policy(TASKS, squashed=True, hidden_sizes=(8,))),
     "rl2": (TASKS, memory_policy(TASKS, GRU(8))),
@@ -48,6 +49,7 @@ PROBLEMS = {
 SETTINGS = {
     **dict.fromkeys(("anil", "cavia", "emaml", "meta_sgd", "promp", "es_maml"), ASCENT),
     "maml": {"outer_optimizer": REGION},
+    "amago": {"num_updates": 2, "batch_size": 16, "hidden_sizes": (8,)},
     "pearl": {
         "num_train_tasks": NUM_TASKS,
         "num_initial_episodes": 2,

@@ -32,6 +32,7 @@ LAYERS = [
     {"surrogates", "trust_region"},
     {"aggregation", "batching", "policy_gradient"},
     {"inner_loop", "replay_buffer", "soft_actor_critic", "evolution", "rule_network"},
+    {"critic_ensemble"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials", "adaptation", "lifetimes", "actor_critic", "histories"},
@@ -119,7 +120,7 @@ def test_an_algorithm_runs_when_pasted(path):
     exec(compile(path.read_text(), path.name, "exec"), namespace)
     tasks = bernoulli_bandit(num_arms=2, horizon=3)
     policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
-    if path.stem in ("rl2", "dpt", "ad"):
+    if path.stem in ("rl2", "dpt", "ad", "amago"):
         policy = memory_policy(tasks, GRU(3))
     algorithm = namespace[path.stem](tasks, policy, num_tasks=2, num_episodes=2)
     assert isinstance(algorithm, MetaAlgorithm)

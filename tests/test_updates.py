@@ -36,6 +36,10 @@ SIZES = {
         **{"num_train_tasks": 2, "num_initial_episodes": 2, "num_updates": 2},
         **{"hidden_sizes": (3,), "encoder_hidden_sizes": (3,)},
     },
+    "amago": lambda lr: {
+        "optimizer": optax.sgd(lr),
+        **{"num_updates": 2, "batch_size": 4, "hidden_sizes": (3,)},
+    },
     "varibad": lambda lr: {"outer_optimizer": optax.sgd(lr), "core": GRU(3)},
 }
 
@@ -56,7 +60,7 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
 
         tasks.env.step_env = step_env
         policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
-        if name in ("rl2", "dpt", "ad"):
+        if name in ("rl2", "dpt", "ad", "amago"):
             policy = memory_policy(tasks, GRU(3))
         built = algorithm(tasks, policy, num_tasks=2, num_episodes=3, **size(lr))
         old = built.init(jax.random.key(0))
@@ -86,6 +90,8 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
     assert max(np.abs(x[0]).max() for x in jax.tree.leaves(moved)) > 0
     if hasattr(info, "accepted"):
         np.testing.assert_array_equal(info.accepted, fine)
+    if name == "amago":
+        np.testing.assert_array_equal(info.num_dropped, [0, 2, 2, 0, 0])
     if name == "pearl":
         np.testing.assert_array_equal(info.num_dropped, [0, 18, 18, 0, 0])
 

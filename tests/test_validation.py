@@ -63,6 +63,7 @@ NOT_FACTORIES = {
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
     "rooms.arrive",
+    "goals.with_cell_goals",
     *("maze.edges", "maze.reached", "maze.spanning_tree", "minatar.board_image"),
     *("highway.configuration", "metaworld.succeeded"),
     *("xland.met", "xland.read_benchmark"),
@@ -83,7 +84,7 @@ NAN, INF = math.nan, math.inf
 @functools.cache
 def examples(name):
     """Arguments without a default, for the factory of that name."""
-    memories = ("rl2.rl2", "dpt.dpt", "ad.ad")
+    memories = ("rl2.rl2", "dpt.dpt", "ad.ad", "amago.amago")
     tasks = BANDIT if name in (*memories, "pearl.pearl", "varibad.varibad") else NAV
     policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
     params = policy.init(KEY, (), jnp.zeros(tasks.observation.shape))
@@ -177,6 +178,8 @@ ZERO = (0, 1e-60)
 MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("discount", "gae_lambda", "trial_fraction", "epsilon"), ZERO),
     **dict.fromkeys(("value_coeff", "entropy_coeff", "kl_coeff"), ZERO),
+    **dict.fromkeys(("climb_coeff", "clone_coeff", "critic_coeff"), ZERO),
+    **dict.fromkeys(("relabel_fraction", "hindsight_fraction"), ZERO),
     **dict.fromkeys(("prediction_coeff", "prediction_entropy_coeff"), ZERO),
     **dict.fromkeys(("aim_coeff", "prediction_aim_coeff"), ZERO),
     "outer_entropy_coeff": ZERO,

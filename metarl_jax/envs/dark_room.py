@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.goals import with_cell_goals
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
@@ -76,9 +77,13 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
         del key
         cell = jnp.clip(state.cell + jnp.asarray(_MOVES)[action], 0, self.size - 1)
         state = EnvState(time=state.time + 1, cell=cell)
-        reward = jnp.where(jnp.all(cell == params.goal), 1.0, 0.0)
+        reward = self.reward(cell, params)
         terminated = self.is_terminated(state, params)
         return self._observe(state), state, reward, terminated, {}
+
+    def reward(self, cell, params):
+        """Returns what a move pays that ends on a cell."""
+        return jnp.where(jnp.all(cell == params.goal), 1.0, 0.0)
 
     def _observe(self, state):
         if self.observation == "coordinates":
@@ -198,7 +203,7 @@ def dark_room(
         late = jnp.maximum(distance - 1, 0)
         return jnp.maximum(horizon - late, 0).astype(jnp.float32)
 
-    return gymnax_family(
+    family = gymnax_family(
         env,
         sampler(seen),
         sample_heldout_params=sampler(heldout),
@@ -206,3 +211,4 @@ def dark_room(
         oracles={"known goal": known_goal},
         optimal_action=optimal_action,
     )
+    return with_cell_goals(family, cell_of=where, goals=seen)

@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.goals import with_cell_goals
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
@@ -60,9 +61,13 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
         del key
         cell = jnp.clip(state.cell + jnp.asarray(_MOVES)[action], 0, self.size - 1)
         state = EnvState(time=state.time + 1, cell=cell)
-        reward = jnp.where(jnp.all(cell == params.goal), 1.0, -0.1)
+        reward = self.reward(cell, params)
         terminated = self.is_terminated(state, params)
         return self._observe(state), state, reward, terminated, {}
+
+    def reward(self, cell, params):
+        """Returns what a move pays that ends on a cell."""
+        return jnp.where(jnp.all(cell == params.goal), 1.0, -0.1)
 
     def _observe(self, state):
         if self.observation == "coordinates":
@@ -161,6 +166,12 @@ def grid_navigation(
         num_rewarded = jnp.maximum(horizon - distance + 1, 0)
         return 1.0 * num_rewarded - 0.1 * (horizon - num_rewarded)
 
-    return gymnax_family(
+    def cell_of(obs):
+        if observation == "coordinates":
+            return obs.astype(jnp.int32)
+        return jnp.stack(jnp.divmod(jnp.argmax(obs), size)).astype(jnp.int32)
+
+    family = gymnax_family(
         env, sample, horizon=horizon, oracles={"known goal": known_goal}
     )
+    return with_cell_goals(family, cell_of=cell_of, goals=goals)

@@ -295,13 +295,26 @@ def sparse_point_navigation(
         del key
         return env.straight_return(task, horizon=horizon)
 
-    def sparse_reward(task, trajectory):
-        sparse = task.replace(dense=jnp.zeros((), bool))
-
+    def relabel(task, trajectory):
         def reward(position):
-            return env.reward(jnp.linalg.norm(position - task.goal), sparse)
+            return env.reward(jnp.linalg.norm(position - task.goal), task)
 
         return jax.vmap(reward)(trajectory.next_obs)
+
+    def sparse_reward(task, trajectory):
+        return relabel(task.replace(dense=jnp.zeros((), bool)), trajectory)
+
+    train_goals = np.stack([np.cos(train_angles), np.sin(train_angles)], axis=-1)
+
+    def achieved(key, task, trajectories):
+        """Draws one of the goals and a step that was near it."""
+        goals = jnp.asarray(train_goals, task.goal.dtype)
+        offset = trajectories.next_obs[..., None, :] - goals[None, None]
+        near = jnp.linalg.norm(offset, axis=-1) <= goal_radius  # [E, T, G]
+        near = jnp.reshape(near & trajectories.mask[..., None], -1)
+        chosen = jax.random.categorical(key, jnp.where(near, 0.0, -jnp.inf))
+        goal = goals[chosen % len(train_goals)]
+        return task.replace(goal=jnp.where(jnp.any(near), goal, task.goal))
 
     family = gymnax_family(
         env,
@@ -310,4 +323,6 @@ def sparse_point_navigation(
         horizon=horizon,
         oracles={"straight to goal": straight},
     )
-    return family._replace(revealed_reward=sparse_reward)
+    return family._replace(
+        revealed_reward=sparse_reward, relabel=relabel, achieved=achieved
+    )

@@ -127,13 +127,35 @@ class MemoryPolicy(nn.Module):
           steps: `[L, ...]`, one after the other without gaps
             (`metarl_jax.trials.stream`).
         """
-        if memory is None:
-            memory = self.initial_memory()
-            if hasattr(self.core, "start_of_trial"):
-                memory = memory._replace(state=self.core.start_of_trial())
-        return self.apply(params, memory, steps, method="_unroll")
+        return self.apply(params, self._begun(memory), steps, method="_unroll")
+
+    def recall(self, params: Params, memory: Recollection | None, steps: Trajectory):
+        """Returns what the head reads along a stream of steps.
+
+        Args:
+          params: the parameters.
+          memory: as for `unroll`.
+          steps: `[L, ...]`, as for `unroll`.
+
+        Returns:
+          Observations, or what the encoder makes of them, and the core's outputs
+          `[L, H]`: the arguments of the head.
+        """
+        return self.apply(params, self._begun(memory), steps, method="_recall")
+
+    def _begun(self, memory):
+        if memory is not None:
+            return memory
+        memory = self.initial_memory()
+        if hasattr(self.core, "start_of_trial"):
+            memory = memory._replace(state=self.core.start_of_trial())
+        return memory
 
     def _unroll(self, memory, steps):
+        distribution, value, _ = self.head(*self._recall(memory, steps))
+        return distribution, value
+
+    def _recall(self, memory, steps):
         def remember(memory, step):
             return self.observe(memory, step), memory
 
@@ -141,9 +163,7 @@ class MemoryPolicy(nn.Module):
         before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
         obs = self._features(steps.obs)
         xs = jax.vmap(self._input)(before, obs)
-        ys = self.core.unroll(memory.state, xs)
-        distribution, value, _ = self.head(obs, ys)
-        return distribution, value
+        return obs, self.core.unroll(memory.state, xs)
 
     def _features(self, obs):
         return obs if self.encoder is None else self.encoder(obs)

@@ -1,0 +1,510 @@
+"""AMAGO's parts against plain loops, exact values and what environments produce."""
+
+import dataclasses
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gymnax.environments import spaces
+from jax import jit
+from test_training import assert_same_state
+
+from metarl_jax import critic_ensemble, rollout
+from metarl_jax.algorithms.amago import amago
+from metarl_jax.critic_ensemble import CriticEnsemble
+from metarl_jax.distributions import Categorical, TanhDiagGaussian
+from metarl_jax.envs.bandit import bernoulli_bandit
+from metarl_jax.envs.dark_room import dark_room
+from metarl_jax.envs.grid_navigation import grid_navigation
+from metarl_jax.envs.point_navigation import point_navigation, sparse_point_navigation
+from metarl_jax.memory import num_bytes
+from metarl_jax.policies.exploring import Mixture
+from metarl_jax.policies.memory import memory_policy
+from metarl_jax.policies.mlp import MLP, mlp_policy
+from metarl_jax.policies.random import PersistentRandomPolicy
+from metarl_jax.policies.recurrent import GRU
+from metarl_jax.strategies.grid import PosteriorSamplingGrid
+from metarl_jax.training import Evaluation, Experiment, train
+from metarl_jax.types import Agent, Trajectory
+
+E, T = 2, 3
+KEY = jax.random.key(3)
+FAMILIES = {
+    "discrete": grid_navigation(horizon=T, size=3),
+    "continuous": sparse_point_navigation(horizon=T, goal_radius=0.9),
+}
+GRID = FAMILIES["discrete"]
+
+
+def assert_close(a, b, **kwargs):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **kwargs), a, b)
+
+
+def build(kind, **kwargs):
+    tasks = FAMILIES[kind]
+    settings = {
+        **{"num_tasks": 2, "num_episodes": E, "num_updates": 2, "batch_size": 3},
+        **{"capacity": 5, "hidden_sizes": (4,), "num_critics": 3},
+        "discounts": (0.5, 0.9),
+    }
+    squashed = {"squashed": True} if kind == "continuous" else {}
+    policy = memory_policy(tasks, GRU(4), value_head=False, **squashed)
+    return amago(tasks, policy, **{**settings, **kwargs})
+
+
+def recorded(num_trials, num_actions, size):
+    """Trials of episodes that end early, by themselves or not, and that do not."""
+    rng = np.random.default_rng(0)
+    lead = (num_trials, E, T)
+    length = rng.integers(1, T + 1, size=lead[:2])
+    length[0] = T
+    mask = np.arange(T) < length[..., None]
+    end = np.arange(T) == length[..., None] - 1
+    terminated = end & (rng.random(lead) < 0.5)
+    return Trajectory(
+        obs=rng.normal(size=(*lead, size)).astype(np.float32),
+        action=rng.integers(num_actions, size=lead).astype(np.int32),
+        log_prob=np.zeros(lead, np.float32),
+        reward=np.where(mask, rng.normal(size=lead), 0).astype(np.float32),
+        next_obs=rng.normal(size=(*lead, size)).astype(np.float32),
+        terminated=terminated,
+        truncated=end & ~terminated,
+        mask=mask,
+    )
+
+
+def dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def plain_critics(params, y, g):
+    """Every critic's values of all actions, written out, `[C, A]`."""
+    p = params["params"]
+    rows = []
+    for c in range(3):
+        one = jax.tree.map(lambda x, c=c: x[c], p)
+        hidden = jnp.maximum(dense(one["hidden_0"], y), 0.0)
+        rows.append(dense(one["output"], hidden).reshape(2, -1)[g])
+    return jnp.stack(rows)
+
+
+def plain_terms(policy, params, other, data, discounts):
+    """Step after step, in the order of acting; padding is never looked at.
+
+    By discount the rows of target, Q, what is climbed and what is cloned by.
+    """
+    rows = {0: [], 1: []}
+    fixed = jax.lax.stop_gradient(params["critic"])
+    head = params["policy"]["params"]["head"]
+    first = jax.tree.map(lambda x: x[0], params["actors"])
+    for n in range(len(data.mask)):
+        taken = [(n, *at) for at in np.argwhere(data.mask[n])]
+        ys, slow = [], []
+        for kept, network in ((ys, params["policy"]), (slow, other["policy"])):
+            memory = policy.initial_memory()
+            for at in taken:
+                step = jax.tree.map(lambda x, at=at: x[tuple(at)], data)
+                memory = policy.apply(network, memory, step.obs)[2]
+                kept.append(memory.state)
+                memory = policy.observe(memory, step)
+        for i, at in enumerate(taken):
+            action = data.action[tuple(at)]
+            for g, actor in enumerate((first, head)):
+                log_p = jax.nn.log_softmax(dense(actor["logits"], ys[i]))
+                target = data.reward[tuple(at)]
+                if i + 1 < len(taken):
+                    p = jax.nn.softmax(dense(actor["logits"], ys[i + 1]))
+                    values = plain_critics(other["critic"], slow[i + 1], g) @ p
+                    target += discounts[g] * jnp.min(values)
+                q = plain_critics(params["critic"], ys[i], g)[:, action]
+                known = jax.lax.stop_gradient(ys[i])
+                own = plain_critics(fixed, known, g) @ jnp.exp(log_p)
+                entropy = -jnp.sum(jnp.exp(log_p) * log_p)
+                target = jax.lax.stop_gradient(target)
+                rows[g].append((target, q, own, log_p[action], entropy))
+    return [[jnp.stack(x) for x in zip(*rows[g], strict=True)] for g in (0, 1)]
+
+
+def test_an_update_is_that_of_a_plain_loop_over_steps_and_critics():
+    """Loss and gradient, of trials of which one is full and others have gaps."""
+    data, discounts = recorded(3, 5, 9), (0.5, 0.9)
+    algorithm = build(
+        "discrete",
+        num_updates=1,
+        num_target_critics=3,
+        windows=lambda key, size: jax.tree.map(jnp.asarray, data),
+        optimizer=optax.sgd(1.0),
+        **{"climb_coeff": 0.7, "clone_coeff": 0.3, "critic_coeff": 2.0},
+        **{"entropy_coeff": 0.05, "target_rate": 0.25},
+    )
+    state = jit(algorithm.init)(KEY)
+    # Other ones, so that they cannot be taken for what they are copies of.
+    other = jax.tree.map(lambda x: x + 0.1, state.target)
+    state = state._replace(target=other)
+
+    def plain_loss(params):
+        terms = plain_terms(algorithm.policy, params, other, data, discounts)
+        total, told = 0.0, []
+        for target, q, own, log_prob, entropy in terms:
+            std = jnp.std(target)
+            critic = jnp.mean((q - target[:, None]) ** 2) / std**2
+            better = jax.lax.stop_gradient(q.mean(1) > own.mean(1))
+            climbed = jnp.mean(own.min(1)) / std
+            cloned = jnp.mean(jnp.where(better, log_prob, 0.0))
+            gain = 0.7 * climbed + 0.3 * cloned + 0.05 * jnp.mean(entropy)
+            total += (2.0 * critic - gain) / len(terms)
+            told.append(jnp.stack([critic, q.mean(), entropy.mean(), better.mean()]))
+        return total, (jnp.stack(told), jnp.mean(terms[1][1]))
+
+    def learned(state):
+        return {
+            "policy": state.agent.params,
+            "actors": state.actors,
+            "critic": state.critic,
+        }
+
+    gradient, (told, q) = jit(jax.grad(plain_loss, has_aux=True))(learned(state))
+    new, info = jit(algorithm.step)(KEY, state)
+    said = (info.critic_loss, info.entropy, info.imitated)
+    assert_close(said, tuple(told.mean(0)[jnp.array([0, 2, 3])]), rtol=1e-4)
+    assert_close(info.q, q, rtol=1e-4)
+    assert 0 < info.imitated < 1
+    moved = optax.tree.sub(learned(state), learned(new))
+    assert_close(moved, gradient, rtol=2e-3, atol=5e-5)
+    now = {"policy": new.agent.params, "critic": new.critic}
+    expected = jax.tree.map(lambda x, y: 0.75 * x + 0.25 * y, other, now)
+    assert_close(new.target, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_targets_go_through_episode_ends_and_stop_at_the_trial_s():
+    rng = np.random.default_rng(1)
+    reward, value = rng.normal(size=4), rng.normal(size=(4, 2))
+    last = np.array([False, False, True, False])  # and one step of padding
+    got = critic_ensemble.trial_targets(reward, value, last, jnp.array([0.0, 0.9]))
+    for g, gamma in enumerate((0.0, 0.9)):
+        expected = [
+            reward[0] + gamma * value[1, g],
+            reward[1] + gamma * value[2, g],
+            reward[2],
+        ]
+        np.testing.assert_allclose(got[:3, g], expected, rtol=1e-6)
+
+
+def test_what_is_better_than_the_actor_is_imitated_and_nothing_else():
+    q = jnp.array([[1.0, 0.0, 2.0, 1.0], [2.0, 0.0, -3.0, 0.0]])
+    value = jnp.array([[0.0, 1.0, 1.0, 0.5], [2.9, -0.9, -1.0, 0.5]])
+    # Means: 1.5 against 1.45, 0 against 0.05, -0.5 against 0, and 0.5 against 0.5.
+    np.testing.assert_array_equal(critic_ensemble.is_better(q, value), [1, 0, 0, 0])
+    assert not np.any(jax.grad(lambda q: critic_ensemble.is_better(q, value).sum())(q))
+
+
+@pytest.mark.parametrize("num_actions", [None, 4], ids=["continuous", "discrete"])
+def test_every_discount_s_actor_is_valued_under_its_own_discount(num_actions):
+    num_critics, num_discounts, length, size = 2, 3, 5, 2
+    rng = np.random.default_rng(2)
+    network = MLP(num_discounts * (num_actions or 1), (3,))
+    ensemble = CriticEnsemble(network, num_critics, num_discounts, num_actions)
+    features = jnp.asarray(rng.normal(size=(length, size)), jnp.float32)
+    shape = (num_discounts, length)
+    if num_actions is None:
+        actions = jnp.asarray(rng.uniform(-1, 1, size=(length, 2)), jnp.float32)
+        mean = jnp.asarray(rng.normal(size=(*shape, 2)), jnp.float32)
+        bound = jnp.ones((*shape, 2))
+        distribution = TanhDiagGaussian(mean, -jnp.ones_like(mean), -bound, bound)
+    else:
+        actions = jnp.asarray(rng.integers(num_actions, size=length), jnp.int32)
+        logits = jnp.asarray(rng.normal(size=(*shape, num_actions)), jnp.float32)
+        distribution = Categorical(logits)
+    params = ensemble.init(KEY, features[0], actions[0])
+    taken = ensemble.of_taken(params, features, actions)
+    expected = ensemble.expected(KEY, params, features, distribution)
+    assert taken.shape == expected.shape == (num_critics, length, num_discounts)
+    for c, t, g in itertools.product(
+        range(num_critics), range(length), range(num_discounts)
+    ):
+        one = jax.tree.map(lambda x, c=c: x[c], params)
+        if num_actions is None:
+            drawn = distribution.sample_and_log_prob(KEY)[0][g, t]
+            q = [
+                network.apply(one, jnp.append(features[t], action))[g]
+                for action in (actions[t], drawn)
+            ]
+        else:
+            every = network.apply(one, features[t]).reshape(num_discounts, -1)[g]
+            q = [every[actions[t]], every @ jax.nn.softmax(distribution.logits[g, t])]
+        assert_close([taken[c, t, g], expected[c, t, g]], q, rtol=1e-4, atol=1e-6)
+
+
+def exact_values(actor, discount, history=()):
+    """Q of every history of three pulls, by dynamic programming over what may follow.
+
+    Of two arms one pays 1, the other nothing; either is as likely. A history is of
+    pairs of an arm and what it paid; `actor` gives the probabilities of the arms.
+    """
+    pays = [1.0 - arm if paid == 0 else arm for arm, paid in history]
+    q, rows = [], {}
+    for arm in (0, 1):
+        # Whether it is this arm that pays: known from the first pull on.
+        chance = 0.5 if not history else float(pays[0] == arm)
+        value = 0.0
+        for paid, probability in ((1, chance), (0, 1.0 - chance)):
+            following = (*history, (arm, paid))
+            ahead = 0.0
+            if len(following) < 3 and probability:
+                found = exact_values(actor, discount, following)
+                rows |= found
+                ahead = found[following] @ actor(following)
+            value += probability * (paid + discount * ahead)
+        q.append(value)
+    return {history: np.array(q), **rows}
+
+
+def test_the_critics_fixed_point_is_what_dynamic_programming_finds():
+    """Trials of three episodes of a pull each; of the actors that were learned."""
+    tasks, discounts = bernoulli_bandit(num_arms=2, horizon=1), (0.5, 1.0)
+    every = [*itertools.product((0, 1), itertools.product((0, 1), repeat=3))]
+    action = np.array([arms for _, arms in every], np.int32)[..., None]
+    paying = np.array([arm for arm, _ in every])[:, None, None]
+    true, shape = np.ones(action.shape, bool), tasks.observation.shape
+    obs = np.zeros((*action.shape, *shape), np.float32)
+    reward = (action == paying).astype(np.float32)
+    data = Trajectory(obs, action, 0 * reward, reward, obs, true, ~true, true)
+    policy = memory_policy(tasks, GRU(12), value_head=False)
+    algorithm = amago(
+        tasks,
+        policy,
+        windows=lambda key, size: jax.tree.map(jnp.asarray, data),
+        **{"num_tasks": 1, "num_episodes": 3, "batch_size": len(every)},
+        **{"num_updates": 1500, "hidden_sizes": (16,), "discounts": discounts},
+        **{"num_critics": 2, "num_target_critics": 1, "target_rate": 0.05},
+        optimizer=optax.adam(optax.exponential_decay(1e-2, 1500, 0.01)),
+    )
+    state, info = jit(algorithm.step)(KEY, jit(algorithm.init)(KEY))
+    assert not info.skipped
+    steps = jax.tree.map(lambda x: x[:, :, 0], data)
+    seen, features = jax.vmap(policy.recall, (None, None, 0))(
+        state.agent.params, None, steps
+    )
+    ensemble = CriticEnsemble(MLP(4, (16,)), 2, 2, 2)
+    for g, discount in enumerate(discounts):
+        head = state.agent.params["params"]["head"]
+        if g == 0:
+            head = jax.tree.map(lambda x: x[0], state.actors)
+        logits = policy.head.apply({"params": head}, seen, features)[0].logits
+        probability, q = {}, {}
+        for n, t in np.ndindex(action.shape[:2]):
+            at = tuple(
+                (int(arm), int(paid))
+                for arm, paid in zip(action[n, :t, 0], reward[n, :t, 0], strict=True)
+            )
+            probability[at] = np.asarray(jax.nn.softmax(logits[n, t]))
+            arms = jnp.arange(2)
+            there = jnp.broadcast_to(features[n, t], (2, features.shape[-1]))
+            q[at] = ensemble.of_taken(state.critic, there, arms)[:, :, g]
+        exact = exact_values(probability.get, discount)
+        assert len(exact) == 1 + 4 + 8
+        for history, value in exact.items():
+            assert_close(q[history], np.stack([value] * 2), atol=0.05)
+        # What is worth knowing was learned: in the first pull nothing is.
+        after = {(at[0][0] if at[0][1] else 1 - at[0][0]): at for at in exact if at}
+        for best, at in after.items():
+            assert probability[at][best] > 0.95
+
+
+RELABELLED = {
+    "one-hot": lambda: grid_navigation(horizon=T + 3, size=3),
+    "coordinates": lambda: grid_navigation(horizon=T + 3, observation="coordinates"),
+    "dark-room": lambda: dark_room(horizon=T + 3, size=4),
+    "shaped": lambda: sparse_point_navigation(horizon=12, train_reward="shaped"),
+    "sparse": lambda: sparse_point_navigation(horizon=12, train_reward="sparse"),
+}
+
+
+@pytest.mark.parametrize("name", RELABELLED)
+def test_a_relabelled_trial_is_one_that_the_environment_produces(name):
+    """The same actions from the same starts, in a task that another trial came to."""
+    tasks = RELABELLED[name]()
+
+    def produce(key, task):
+        """A trial `[E, T]` of actions that do not look at the task."""
+        policy = PersistentRandomPolicy(tasks.action_space)
+        return rollout.collect(
+            key,
+            tasks,
+            policy,
+            Agent((), policy.initial_memory()),
+            task,
+            num_episodes=3,
+        )[1]
+
+    def both(key):
+        key_first, key_act, key_base, key_goal = jax.random.split(key, 4)
+        first = produce(key_act, tasks.sample(key_first))
+        base = tasks.sample(key_base)
+        task = tasks.achieved(key_goal, base, first)
+        told = jax.vmap(lambda one: tasks.relabel(task, one))(first)
+        return first, told, produce(key_act, task), base, task
+
+    keys = jax.random.split(jax.random.key(0), 12)
+    first, told, second, base, task = jit(jax.vmap(both))(keys)
+    np.testing.assert_array_equal(first.next_obs, second.next_obs)
+    np.testing.assert_array_equal(first.action, second.action)
+    np.testing.assert_allclose(told, second.reward, rtol=1e-6, atol=1e-7)
+    assert np.any(told != first.reward)
+    # In another task it is the rest of the task that stays as it was.
+    other = [x for x in dataclasses.fields(base) if x.name != "goal"]
+    for field in other:
+        np.testing.assert_array_equal(*(getattr(x, field.name) for x in (base, task)))
+    reached = told.reshape(len(keys), -1).max(axis=1) > 0
+    moved = np.any(task.goal != base.goal, axis=-1)
+    assert np.all(reached[moved])
+    assert np.sum(moved) >= 3
+    drawn = jax.vmap(tasks.sample)(jax.random.split(KEY, 500)).goal
+    for goal in task.goal:
+        assert np.min(np.abs(drawn - goal).max(axis=-1)) < 1e-6
+
+
+def test_a_trial_that_came_to_no_goal_is_told_another_task():
+    tasks = GRID
+    trial = recorded(1, 5, 9)
+    still = jnp.zeros((E, T, 9)).at[..., 0].set(1.0)  # the start is never a goal
+    trial = jax.tree.map(lambda x: x[0], trial)._replace(next_obs=still)
+    base = tasks.sample(KEY)
+    chex.assert_trees_all_equal(tasks.achieved(KEY, base, trial), base)
+    # What comes after an episode's end does not count.
+    there = still.at[:, -1].set(jnp.eye(9)[8])
+    mask = jnp.ones((E, T), bool).at[:, -1].set(False)
+    trial = trial._replace(next_obs=there, mask=mask)
+    chex.assert_trees_all_equal(tasks.achieved(KEY, base, trial), base)
+    met = tasks.achieved(KEY, base, trial._replace(mask=mask.at[1, -1].set(True)))
+    np.testing.assert_array_equal(met.goal, [2, 2])
+
+
+def test_the_ring_holds_the_last_trials_and_nothing_else_grows():
+    algorithm = build("discrete", num_updates=1, exploration=1.0)
+    step, state = jit(algorithm.step), jit(algorithm.init)(KEY)
+    held, size = [None] * 5, 0
+    for i in range(4):
+        before = state.replay
+        state, _ = step(jax.random.key(i), state)
+        new = jax.tree.map(lambda x: np.asarray(x[0]), state.replay.steps)
+        for slot in range(5):
+            one = jax.tree.map(lambda x, slot=slot: x[slot], new)
+            if slot in {(size + j) % 5 for j in range(2)}:
+                held[slot] = one
+                assert one.mask.all()
+                old = jax.tree.map(lambda x, s=slot: x[0, s], before.steps)
+                assert np.any(old.obs != one.obs) or np.any(old.action != one.action)
+            elif held[slot] is not None:
+                chex.assert_trees_all_equal(one, held[slot])
+        size += 2
+        assert state.replay.cursor[0] == size % 5
+        assert state.replay.size[0] == min(size, 5)
+
+    def sizes(capacity):
+        built = build("discrete", capacity=capacity)
+        shapes = jax.eval_shape(built.init, KEY)
+        return num_bytes(shapes.replay), num_bytes(shapes._replace(replay=()))
+
+    (few, rest), (many, same) = sizes(100), sizes(200)
+    assert same == rest
+    assert many - few == 100 * num_bytes(held[0])
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def stepped(request):
+    """An algorithm and its states, with trials replayed as those of other tasks."""
+    algorithm = build(request.param, relabel_fraction=0.5, hindsight_fraction=0.5)
+    chex.clear_trace_counter()
+    step = jit(chex.assert_max_traces(algorithm.step, n=1))
+    states = [jit(algorithm.init)(jax.random.key(0))]
+    for i in range(2):
+        state, info = step(jax.random.key(i), states[-1])
+        states.append(state)
+        assert not info.skipped
+        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(info))
+    return request.param, algorithm, states
+
+
+def test_a_step_moves_all_that_is_learned_and_keeps_what_was_paid(stepped):
+    _, _, (old, _, new) = stepped
+    for field in ("agent", "actors", "critic", "target"):
+        before, after = (getattr(state, field) for state in (old, new))
+        if field == "agent":
+            before, after = before.params, after.params
+        moved = jax.tree.map(lambda x, y: np.any(x != y), before, after)
+        assert all(jax.tree.leaves(moved)), field
+    chex.assert_trees_all_equal(old.agent.memory, new.agent.memory)
+    assert new.replay.size[0] == 4
+    assert new.step == 2
+
+
+def test_twice_n_steps_are_n_and_n_again_with_the_ring(tmp_path):
+    def run(path, num_steps, resume=False):
+        experiment = Experiment(
+            FAMILIES["continuous"],
+            build("continuous", num_updates=1),
+            num_steps,
+            Evaluation(1, 1, 1),
+        )
+        where = {"resume": path} if resume else {"output_dir": path}
+        return train(experiment, name="amago", quiet=True, **where).state
+
+    whole = run(tmp_path / "whole", 4)
+    run(tmp_path / "run", 2)
+    assert_same_state(run(tmp_path / "run", 4, resume=True), whole)
+
+
+def test_exploring_mixes_uniform_actions_in():
+    logits = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+    mixture = Mixture(Categorical(logits), spaces.Discrete(3), jnp.asarray(0.3))
+    drawn = jax.vmap(mixture.sample)(jax.random.split(KEY, 20_000))
+    expected = 0.7 * np.array([0.7, 0.2, 0.1]) + 0.1
+    # Five standard errors.
+    assert_close(np.bincount(drawn) / 20_000, expected, atol=0.017)
+    got = [mixture.log_prob(jnp.asarray(action)) for action in range(3)]
+    assert_close(np.exp(got), expected, rtol=1e-5)
+    assert mixture.mode() == 0
+    wide = spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 3.0]), (2,))
+    bounds = jnp.array([-1.0, 0.0]), jnp.array([1.0, 3.0])
+    inner = TanhDiagGaussian(jnp.zeros(2), jnp.zeros(2), *bounds)
+    mixture, at = Mixture(inner, wide, jnp.asarray(0.4)), jnp.array([0.5, 2.0])
+    density = 0.4 / 6 + 0.6 * np.exp(inner.log_prob(at))
+    np.testing.assert_allclose(np.exp(mixture.log_prob(at)), density, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_target_critics": 4}, "at most num_critics; got 4 and 3"),
+        ({"capacity": 1}, "capacity must be at least the num_tasks=2 .* got 1"),
+        ({"discounts": ()}, "discounts must be one at least"),
+        ({"discounts": 0.9}, "discounts must be a tuple; got 0.9"),
+        ({"discounts": (0.9, 1.1)}, "each of discounts must be between 0 and 1"),
+        ({"exploration": 1.5}, "exploration must be between 0 and 1; got 1.5"),
+        ({"num_updates": 0}, "num_updates .* got 0"),
+    ],
+)
+def test_wrong_arguments_are_named_when_the_algorithm_is_built(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build("discrete", **kwargs)
+
+
+def test_what_does_not_fit_is_refused():
+    tasks = point_navigation(horizon=T)
+    with pytest.raises(ValueError, match=r"squashed=True\) has; .* a DiagGaussian"):
+        amago(tasks, memory_policy(tasks, GRU(3)))
+    with pytest.raises(ValueError, match="MLPPolicy has no memory"):
+        amago(GRID, mlp_policy(GRID))
+    with pytest.raises(ValueError, match=r"MemoryPolicy.*; got a PosteriorSampling"):
+        amago(grid_navigation(), PosteriorSamplingGrid())
+    squashed = memory_policy(tasks, GRU(3), squashed=True)
+    with pytest.raises(ValueError, match=r"what other tasks pay, .*; got 0.5"):
+        amago(tasks, squashed, relabel_fraction=0.5)
+    told = tasks._replace(relabel=lambda task, steps: steps.reward)
+    with pytest.raises(ValueError, match=r"what a goal is, .*; got 1.0"):
+        amago(told, squashed, relabel_fraction=0.5)
