@@ -10,6 +10,7 @@ import optax
 
 from metarl_jax import surrogates
 from metarl_jax.policies import hypernetwork
+from metarl_jax.policies.decoders import RewardPerState, transition_decoder
 from metarl_jax.policies.hypernetwork import hypernetwork_policy
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import Core, memory_policy
@@ -25,6 +26,7 @@ from metarl_jax.validation import (
     check_flags,
     check_not_negative,
     check_positive,
+    check_sizes,
 )
 
 SurrogateName = Literal[
@@ -40,6 +42,7 @@ ActivationName = Literal["relu", "tanh"]
 CoreName = Literal["gru", "lstm", "transformer", "linear"]
 InitialisationName = Literal["bias-hyperinit", "kaiming", "normc", "hyperfan-in"]
 OuterOptimizerName = Literal["trust-region", "adam"]
+DecoderName = Literal["transition", "reward-per-state"]
 
 SURROGATES: Mapping[str, surrogates.Surrogate] = {
     "score-function": surrogates.score_function,
@@ -338,6 +341,98 @@ class PPO:
             "discount": self.discount,
             "gae_lambda": self.gae_lambda,
         }
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A belief about the task that is inferred, and what it is learned by.
+
+    Attributes:
+      core: what the encoder remembers with.
+      size: of its state.
+      latent_size: numbers that the belief is about.
+      decoder: what a belief predicts: the reward of a transition, or of each state
+        where observations are one-hot.
+      decoder_hidden_sizes: widths of the hidden layers of the decoder.
+      num_belief_epochs: the encoder's and the decoder's passes.
+      num_bounds: of how many of a trial's beliefs at most the likelihood is computed;
+        none: of all.
+      num_decoded: how many of its steps at most are decoded; none: all.
+      belief_lr: first learning rate of their Adam; it falls as the policy's does.
+      kl_coeff: weight of what the belief learns in a step, against the likelihood.
+      policy_moves_encoder: whether the policy's gradient flows into the encoder.
+    """
+
+    core: CoreName = "gru"
+    size: int = 64
+    latent_size: int = 5
+    decoder: DecoderName = "transition"
+    decoder_hidden_sizes: tuple[int, ...] = (32, 32)
+    num_belief_epochs: int = 1
+    num_bounds: int | None = 50
+    num_decoded: int | None = 50
+    belief_lr: float = 5e-3
+    kl_coeff: float = 0.1
+    policy_moves_encoder: bool = False
+
+    def __post_init__(self):
+        """Checks what is not checked where it is used."""
+        counts = {"num_bounds": self.num_bounds, "num_decoded": self.num_decoded}
+        counts = {name: count for name, count in counts.items() if count is not None}
+        check_positive(num_belief_epochs=self.num_belief_epochs, **counts)
+        check_sizes(decoder_hidden_sizes=self.decoder_hidden_sizes)
+
+    def arguments(
+        self, tasks: TaskDistribution, policy: PolicySettings, trials: Trials, ppo: PPO
+    ) -> dict[str, Any]:
+        """Returns what VariBAD takes; the critic is another policy of its kind.
+
+        Raises:
+          ValueError: if there is no such core or decoder, or observations are not of
+            one state among many where the decoder asks for that.
+        """
+        trial_length = trials.num_episodes * tasks.horizon
+        critic = None  # a policy with memory is refused by the algorithm
+        if isinstance(policy, Mlp):
+            critic = policy.make(
+                tasks, trial_length, value_head=True, value_scale=ppo.value_scale
+            )
+        return {
+            "policy": policy.make(tasks, trial_length),
+            "core": core_named(self.core, size=self.size, context=trial_length),
+            "latent_size": self.latent_size,
+            "decoder": decoder_named(self.decoder, tasks, self.decoder_hidden_sizes),
+            "critic": critic,
+            "num_tasks": trials.num_tasks,
+            "num_episodes": trials.num_episodes,
+            "num_belief_epochs": self.num_belief_epochs,
+            "num_bounds": self.num_bounds and min(self.num_bounds, trial_length + 1),
+            "num_decoded": self.num_decoded and min(self.num_decoded, trial_length),
+            "belief_optimizer": decaying_adam(
+                self.belief_lr,
+                decay_steps=ppo.decay_steps,
+                updates_per_step=self.num_belief_epochs * ppo.num_minibatches,
+                name="belief_lr",
+            ),
+            "kl_coeff": self.kl_coeff,
+            "policy_moves_encoder": self.policy_moves_encoder,
+            **ppo.arguments(),
+        }
+
+
+def decoder_named(
+    name: DecoderName, tasks: TaskDistribution, hidden_sizes: tuple[int, ...]
+) -> Any:
+    """Makes what is predicted by a belief.
+
+    Raises:
+      ValueError: if there is no such decoder, or observations are not of one state
+        among many.
+    """
+    check_choice(("transition", "reward-per-state"), decoder=name)
+    if name == "transition":
+        return transition_decoder(tasks, hidden_sizes=hidden_sizes)
+    return RewardPerState(tasks.observation.size, hidden_sizes)
 
 
 def surrogate_named(name: SurrogateName) -> surrogates.Surrogate:

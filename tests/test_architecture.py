@@ -35,7 +35,7 @@ LAYERS = [
     {"critic_ensemble"},
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
-    {"trials", "adaptation", "lifetimes", "actor_critic", "histories"},
+    {"trials", "adaptation", "lifetimes", "actor_critic", "histories", "bonuses"},
     {"algorithms", "update_rules"},
     {"evaluation", "intervals"},
     {"differences", "sample_efficiency"},
@@ -63,6 +63,7 @@ WITHIN = {
         "cli",
     ),
 }
+THIN = {("anil", "maml"), ("hyperx", "varibad")}
 IMPURE = {"tracking", "memory", "catalogue", "choice", "runs", "training", "plotting"}
 IMPURE |= {"learned", "report", "export", "inspection", "reproduction", "sweeps"}
 IMPURE |= {"cli", "published", "datasets"}
@@ -100,8 +101,8 @@ def test_imports_point_one_way(path):
         if parts[0] == "metarl_jax":
             other = parts[1]
             if other == own:
-                # ANIL is MAML with another inner optimiser.
-                thin = path.stem == "anil" and name.endswith("maml.maml")
+                # ANIL is MAML with another inner optimiser, HyperX VariBAD with a bonus.
+                thin = (path.stem, name.rpartition(".")[2]) in THIN
                 assert own in WITHIN or thin, f"no {own} imports another"
             else:
                 lower = layer(other) < layer(own)

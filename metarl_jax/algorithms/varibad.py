@@ -26,6 +26,7 @@ import optax
 
 from metarl_jax import returns, rollout, surrogates, trials, updates
 from metarl_jax.batching import map_tasks
+from metarl_jax.bonuses import Bonus
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.belief import belief_policy, join_belief
 from metarl_jax.policies.decoders import Decoder, transition_decoder
@@ -69,6 +70,7 @@ class VariBADState(NamedTuple):
     decoder: Params
     policy_optimizer_state: Any
     belief_optimizer_state: Any
+    bonus: Any = ()
 
 
 class VariBADInfo(NamedTuple):
@@ -85,6 +87,7 @@ class VariBADInfo(NamedTuple):
     log_likelihood: jax.Array  # of a whole trial, by the belief of one of its steps
     information: jax.Array  # KL(q_t ‖ q_{t-1}), what one step teaches; both in nats
     skipped: jax.Array
+    bonus: Any = ()  # the info of what is added to rewards
 
 
 class Batch(NamedTuple):
@@ -165,6 +168,7 @@ def varibad(
     latent_size: int = 5,
     decoder: Decoder | None = None,
     critic: Policy | None = None,
+    bonus: Bonus | None = None,
     num_tasks: int = 16,
     num_episodes: int = 4,
     num_epochs: int = 2,
@@ -198,6 +202,8 @@ def varibad(
       critic: a policy without memory whose value is used. Beside observation and belief
         it sees how much of the trial is over, on which the return to come depends; the
         policy does not, so that it can go on when the trial does.
+      bonus: what the policy is paid beside the rewards while it is trained, such as
+        `metarl_jax.bonuses.hyperstate_bonus`; the belief is about the rewards alone.
       num_tasks: N, trials in a meta-training step, each of another task.
       num_episodes: E, episodes of a trial.
       num_epochs: the policy's passes through one step's data.
@@ -308,12 +314,17 @@ def varibad(
         example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         latents = jnp.zeros((1, latent_size))
         params["decoder"] = decoder.init(key_decoder, latents, example)
+        bonus_state = ()
+        if bonus is not None:
+            beliefs = policy.beliefs(params, memory, example)
+            bonus_state = bonus.init(jax.random.fold_in(key, 0), example, beliefs)
         return VariBADState(
             agent,
             params["critic"],
             params["decoder"],
             outer_optimizer.init({name: params[name] for name in acting}),
             belief_optimizer.init({name: params[name] for name in inferring}),
+            bonus_state,
         )
 
     def infer(params, steps):
@@ -329,16 +340,24 @@ def varibad(
             _, value, _ = critic.apply(params["critic"], (), seen)
         return distribution, value
 
-    def prepare(params, trajectories):
-        """Makes trajectories `[N, E, T, ...]` a batch."""
+    def prepare(key, params, bonus_state, trajectories):
+        """Makes trajectories `[N, E, T, ...]` a batch; learns what is new."""
         steps = jax.vmap(trials.stream)(trajectories)
-        belief = jax.tree.map(lambda x: x[:, :-1], infer(params, steps))
+        beliefs = infer(params, steps)
+        belief = jax.tree.map(lambda x: x[:, :-1], beliefs)
         old, value = act(params, steps, belief)
+        paid, bonus_info = steps, ()
+        if bonus is not None:
+            reward, bonus_state, bonus_info = bonus.step(
+                key, bonus_state, params["decoder"], steps, beliefs
+            )
+            paid = steps._replace(reward=reward)
         advantage = jax.vmap(
             partial(trials.advantages, discount=discount, gae_lambda=gae_lambda)
-        )(steps, value)
+        )(paid, value)
         normalised = returns.normalise(advantage, steps.mask)
-        return Batch(steps, belief, old, normalised, value + advantage)
+        batch = Batch(steps, belief, old, normalised, value + advantage)
+        return batch, bonus_state, bonus_info
 
     def policy_loss(params, key, batch):
         del key
@@ -432,7 +451,9 @@ def varibad(
         trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
-        batch = prepare(params, trajectories)
+        batch, bonus_state, bonus_info = prepare(
+            jax.random.fold_in(key, 0), params, state.bonus, trajectories
+        )
         # The policy first: it learns from what it did in the beliefs that it had.
         (params, policy_optimizer_state), (policy_norms, policy_terms) = descend(
             key_policy,
@@ -462,6 +483,7 @@ def varibad(
             params["decoder"],
             policy_optimizer_state,
             belief_optimizer_state,
+            bonus_state,
         )
         new_state, skipped = updates.keep_finite(
             new_state,
@@ -483,6 +505,7 @@ def varibad(
             log_likelihood[0],
             information[0],
             skipped,
+            bonus_info,
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)

@@ -148,6 +148,11 @@ class TransitionDecoder(nn.Module):
         check_flags(decode_state=self.decode_state)
         super().__post_init__()
 
+    def most(self, steps):
+        """Returns the greatest log-likelihood that one step can have."""
+        size = 1 + (steps.next_obs.shape[-1] if self.decode_state else 0)
+        return -0.5 * _LOG_2PI * size
+
     @nn.compact
     def __call__(self, latents, steps):
         """Returns the log-likelihoods `[M]` of one trial's rewards and states."""
