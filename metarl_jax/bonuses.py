@@ -25,7 +25,15 @@ from metarl_jax.batching import map_tasks
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.decoders import Decoder
 from metarl_jax.policies.mlp import MLP
-from metarl_jax.types import Key, Params, Trajectory
+from metarl_jax.types import Params, Trajectory
+from metarl_jax.validation import (
+    check_above_zero,
+    check_fraction,
+    check_not_negative,
+    check_optimizers,
+    check_positive,
+    check_sizes,
+)
 
 CLIP = 10.0
 
@@ -47,7 +55,7 @@ class Bonus(NamedTuple):
 class Moments(NamedTuple):
     """Of everything that was seen so far. All `[]`."""
 
-    count: jax.Array
+    number: jax.Array
     mean: jax.Array
     squares: jax.Array  # Σ (x - mean)²
 
@@ -88,21 +96,21 @@ def join_moments(moments: Moments, x: jax.Array, mask: jax.Array) -> Moments:
     Returns:
       The moments of all n + m.
     """
-    count = jnp.sum(mask, dtype=moments.count.dtype)
+    count = jnp.sum(mask, dtype=moments.number.dtype)
     mean = jnp.sum(x, where=mask) / jnp.maximum(count, 1.0)
     squares = jnp.sum(jnp.square(x - mean), where=mask)
-    total = jnp.maximum(moments.count + count, 1.0)
+    total = jnp.maximum(moments.number + count, 1.0)
     apart = mean - moments.mean
     return Moments(
-        moments.count + count,
+        moments.number + count,
         moments.mean + apart * count / total,
-        moments.squares + squares + apart**2 * moments.count * count / total,
+        moments.squares + squares + apart**2 * moments.number * count / total,
     )
 
 
 def deviation(moments: Moments) -> jax.Array:
     """Returns the standard deviation of what was seen, or 1 while that is zero."""
-    variance = moments.squares / jnp.maximum(moments.count, 1.0)
+    variance = moments.squares / jnp.maximum(moments.number, 1.0)
     return jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
 
@@ -163,17 +171,32 @@ def hyperstate_bonus(
     *,
     novelty_coeff: float | jax.Array,
     error_coeff: float | jax.Array,
-    decay_steps: int | jax.Array,
-    hidden_sizes: tuple[int, ...],
-    output_size: int,
-    scale: float | jax.Array,
-    optimizer: optax.GradientTransformation,
-    num_epochs: int,
+    decay_steps: int,
+    novelty_hidden_sizes: tuple[int, ...],
+    novelty_output_size: int,
+    novelty_scale: float | jax.Array,
+    novelty_optimizer: optax.GradientTransformation,
+    num_novelty_epochs: int,
     num_minibatches: int,
     discount: float | jax.Array,
 ) -> Bonus:
-    """Makes the two bonuses; the arguments are those of `algorithms.hyperx`."""
-    network = MLP(output_size, hidden_sizes)
+    """Makes the two bonuses; the arguments are those of `algorithms.hyperx`.
+
+    Raises:
+      ValueError: if a weight is below 0, or a size or count below 1.
+    """
+    check_not_negative(novelty_coeff=novelty_coeff, error_coeff=error_coeff)
+    check_above_zero(novelty_scale=novelty_scale)
+    check_fraction(discount=discount)
+    check_positive(
+        decay_steps=decay_steps,
+        novelty_output_size=novelty_output_size,
+        num_novelty_epochs=num_novelty_epochs,
+        num_minibatches=num_minibatches,
+    )
+    check_sizes(novelty_hidden_sizes=novelty_hidden_sizes)
+    check_optimizers(novelty_optimizer=novelty_optimizer)
+    network = MLP(novelty_output_size, novelty_hidden_sizes)
     apply: Any = network.apply
 
     def init(key, steps, beliefs):
@@ -183,9 +206,9 @@ def hyperstate_bonus(
         predictor = network.init(key_predictor, example)
         return BonusState(
             jnp.zeros((), jnp.int32),
-            jax.tree.map(lambda x: scale * x, drawn),
+            jax.tree.map(lambda x: novelty_scale * x, drawn),
             predictor,
-            optimizer.init(predictor),
+            novelty_optimizer.init(predictor),
             *(no_moments() for _ in range(3)),
         )
 
@@ -218,7 +241,9 @@ def hyperstate_bonus(
                 (state.novelty, state.error, state.reward), sums, strict=True
             )
         ]
-        part = state.num_steps.astype(novelty.dtype) / jnp.asarray(decay_steps, novelty.dtype)
+        part = state.num_steps.astype(novelty.dtype) / jnp.asarray(
+            decay_steps, novelty.dtype
+        )
         unit = jnp.maximum(1.0 - part, 0.0) * deviation(moments[2])
         added = unit * (
             novelty_coeff * in_deviations(moments[0], novelty)
@@ -235,16 +260,16 @@ def hyperstate_bonus(
                 predictor, states[index], steps.mask[index]
             )
             return updates.descend(
-                optimizer, optimizer_state, predictor, gradient, value
+                novelty_optimizer, optimizer_state, predictor, gradient, value
             ), None
 
         order = jax.vmap(partial(jax.random.permutation, x=len(keys)))(
-            jax.random.split(key_order, num_epochs)
+            jax.random.split(key_order, num_novelty_epochs)
         )
         (predictor, optimizer_state), _ = jax.lax.scan(
             update,
             (state.predictor, state.optimizer_state),
-            order.reshape(num_epochs * num_minibatches, -1),
+            order.reshape(num_novelty_epochs * num_minibatches, -1),
         )
         new = BonusState(
             state.num_steps + 1, state.random, predictor, optimizer_state, *moments

@@ -401,7 +401,7 @@ class Belief:
             "policy": policy.make(tasks, trial_length),
             "core": core_named(self.core, size=self.size, context=trial_length),
             "latent_size": self.latent_size,
-            "decoder": decoder_named(self.decoder, tasks, self.decoder_hidden_sizes),
+            "decoder": _decoder_named(self.decoder, tasks, self.decoder_hidden_sizes),
             "critic": critic,
             "num_tasks": trials.num_tasks,
             "num_episodes": trials.num_episodes,
@@ -420,7 +420,7 @@ class Belief:
         }
 
 
-def decoder_named(
+def _decoder_named(
     name: DecoderName, tasks: TaskDistribution, hidden_sizes: tuple[int, ...]
 ) -> Any:
     """Makes what is predicted by a belief.

@@ -101,7 +101,7 @@ def test_imports_point_one_way(path):
         if parts[0] == "metarl_jax":
             other = parts[1]
             if other == own:
-                # ANIL is MAML with another inner optimiser, HyperX VariBAD with a bonus.
+                # ANIL is MAML with another optimiser, HyperX VariBAD with a bonus.
                 thin = (path.stem, name.rpartition(".")[2]) in THIN
                 assert own in WITHIN or thin, f"no {own} imports another"
             else:

@@ -41,6 +41,10 @@ SIZES = {
         **{"num_updates": 2, "batch_size": 4, "hidden_sizes": (3,)},
     },
     "varibad": lambda lr: {"outer_optimizer": optax.sgd(lr), "core": GRU(3)},
+    "hyperx": lambda lr: {
+        **{"outer_optimizer": optax.sgd(lr), "core": GRU(3)},
+        **{"novelty_hidden_sizes": (3,), "novelty_output_size": 2},
+    },
 }
 
 
@@ -73,7 +77,7 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
     # Names of optima are learned from whatever the rewards are, if they are finite.
     fine = [True, False, False, name in ("dpt", "ad"), False]
     np.testing.assert_array_equal(info.skipped, np.logical_not(fine))
-    learned = ("agent", "critic", "decoder", "outer_state", "optimizer_state")
+    learned = ("agent", "critic", "decoder", "outer_state", "optimizer_state", "bonus")
     for field in learned:
         if hasattr(old, field):
             jax.tree.map(

@@ -85,7 +85,8 @@ NAN, INF = math.nan, math.inf
 def examples(name):
     """Arguments without a default, for the factory of that name."""
     memories = ("rl2.rl2", "dpt.dpt", "ad.ad", "amago.amago")
-    tasks = BANDIT if name in (*memories, "pearl.pearl", "varibad.varibad") else NAV
+    beliefs = ("pearl.pearl", "varibad.varibad", "hyperx.hyperx")
+    tasks = BANDIT if name in (*memories, *beliefs) else NAV
     policy = mlp_policy(tasks, hidden_sizes=(3,), value_head=True)
     params = policy.init(KEY, (), jnp.zeros(tasks.observation.shape))
     models = {"w": jnp.ones((2, 3))}
@@ -180,6 +181,7 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("value_coeff", "entropy_coeff", "kl_coeff"), ZERO),
     **dict.fromkeys(("climb_coeff", "clone_coeff", "critic_coeff"), ZERO),
     **dict.fromkeys(("relabel_fraction", "hindsight_fraction"), ZERO),
+    **dict.fromkeys(("novelty_coeff", "error_coeff"), ZERO),
     **dict.fromkeys(("prediction_coeff", "prediction_entropy_coeff"), ZERO),
     **dict.fromkeys(("aim_coeff", "prediction_aim_coeff"), ZERO),
     "outer_entropy_coeff": ZERO,
@@ -301,6 +303,7 @@ OBJECTS: dict[str, Sequence] = {
     "tasks": [None, 1.0, NAV.env, tuple(NAV)],
     **dict.fromkeys(("policy", "algorithm", "agent"), (None, 1.0, nn.Dense)),
     **dict.fromkeys(("core", "critic", "decoder", "behaviour"), (1.0, nn.Dense)),
+    "bonus": [1.0, nn.Dense],
     "env": [None, 1.0, NAV],
     "key": [None, 1.0, 0, jax.random.split(KEY)],
 }

@@ -27,13 +27,6 @@ from metarl_jax.algorithms.varibad import varibad
 from metarl_jax.bonuses import hyperstate_bonus
 from metarl_jax.policies.decoders import Decoder, transition_decoder
 from metarl_jax.types import MetaAlgorithm, Policy, TaskDistribution
-from metarl_jax.validation import (
-    check_above_zero,
-    check_not_negative,
-    check_optimizers,
-    check_positive,
-    check_sizes,
-)
 
 
 def hyperx(
@@ -77,16 +70,6 @@ def hyperx(
     Raises:
       ValueError: if a weight is below 0, a size or count below 1, or as `varibad` does.
     """
-    check_not_negative(novelty_coeff=novelty_coeff, error_coeff=error_coeff)
-    check_above_zero(novelty_scale=novelty_scale)
-    check_positive(
-        decay_steps=decay_steps,
-        novelty_output_size=novelty_output_size,
-        num_novelty_epochs=num_novelty_epochs,
-        num_minibatches=num_minibatches,
-    )
-    check_sizes(novelty_hidden_sizes=novelty_hidden_sizes)
-    check_optimizers(novelty_optimizer=novelty_optimizer)
     if novelty_optimizer is None:
         novelty_optimizer = optax.adam(1e-4)
     if decoder is None:
@@ -96,11 +79,11 @@ def hyperx(
         novelty_coeff=novelty_coeff,
         error_coeff=error_coeff,
         decay_steps=decay_steps,
-        hidden_sizes=novelty_hidden_sizes,
-        output_size=novelty_output_size,
-        scale=novelty_scale,
-        optimizer=novelty_optimizer,
-        num_epochs=num_novelty_epochs,
+        novelty_hidden_sizes=novelty_hidden_sizes,
+        novelty_output_size=novelty_output_size,
+        novelty_scale=novelty_scale,
+        novelty_optimizer=novelty_optimizer,
+        num_novelty_epochs=num_novelty_epochs,
         num_minibatches=num_minibatches,
         discount=discount,
     )

@@ -235,8 +235,8 @@ def varibad(
       ValueError: if a count is below 1, `num_bounds` above L + 1, `num_decoded` above
         L, `num_minibatches` does not divide `num_tasks`,
         γ or λ is not in [0, 1], `clip_range` is not above 0, a policy has memory or
-        does not fit the action space, or an observation is neither a vector
-        nor an image.
+        does not fit the action space, the bonus is none, or an observation is
+        neither a vector nor an image.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -283,6 +283,8 @@ def varibad(
                 f"{count}"
             )
     check_positive(trials_of_all_epochs=max(num_epochs, num_belief_epochs) * num_tasks)
+    if bonus is not None and not isinstance(bonus, Bonus):
+        raise ValueError(f"bonus must be a Bonus or None; got {bonus!r}")
     if decoder is None:
         decoder = transition_decoder(tasks)
     check_decoder(tasks, policy, decoder, latent_size=latent_size)

@@ -1,10 +1,10 @@
-"""VariBAD that is paid for what is new to it (Zintgraf et al. 2021, arXiv 2010.01062)."""
+"""VariBAD that is paid for what is new (Zintgraf et al. 2021, arXiv 2010.01062)."""
 
 from metarl_jax.algorithms.hyperx import hyperx as make_hyperx
 from metarl_jax.recipe import Method
 from metarl_jax.settings import PPO, Belief, PolicySettings, Trials, adam
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
-from metarl_jax.validation import check_sizes
+from metarl_jax.validation import check_positive
 
 
 def build(
@@ -38,14 +38,14 @@ def build(
       novelty_lr: learning rate of the Adam of the network that predicts.
       num_novelty_epochs: its passes through one step's trials.
     """
-    check_sizes(novelty_hidden_sizes=novelty_hidden_sizes)
+    check_positive(bonus_steps=bonus_steps)
     return make_hyperx(
         tasks,
         entropy_coeff=entropy_coeff,
         novelty_coeff=novelty_coeff,
         error_coeff=error_coeff,
         decay_steps=bonus_steps,
-        novelty_hidden_sizes=tuple(novelty_hidden_sizes),
+        novelty_hidden_sizes=novelty_hidden_sizes,
         novelty_output_size=novelty_output_size,
         novelty_scale=novelty_scale,
         novelty_optimizer=adam(novelty_lr=novelty_lr),
