@@ -9,10 +9,12 @@ the rule, and is evaluated on fresh episodes: by the rules as they began, as the
 became, and by advantage actor-critic, whose learning rate and weight of the entropy are
 the best of nine on as many layouts of meta-training. All act alike, and as often.
 
-Writes JSON and prints a table. Seconds are those of the processor.
+Writes JSON and prints a table. Seconds are those of the processor. What is to be
+learned for 0 steps is taken from the record that is there.
 """
 
 import argparse
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -156,6 +158,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
     start = time.process_time()
+    old = json.loads(args.output.read_text()) if args.output.exists() else {}
     grid = np.array([(r, e) for r in RATES for e in ENTROPIES])
     tried = jax.jit(jax.vmap(partial(by_actor_critic, sample=TASKS.sample)))(
         *jnp.asarray(grid.T, jnp.float32)
@@ -185,6 +188,11 @@ def main() -> None:
         ("lpg", None, args.steps),
         ("ta-lpg", 0.1, args.generations),
     ):
+        if steps == 0 and name in old.get("training", {}):
+            record["meta_steps"][name] = old["meta_steps"][name]
+            record["training"][name] = old["training"][name]
+            for key in (f"{name}, as it began", name):
+                record["rows"][key] = old["rows"][key]
         if steps == 0:
             continue
         runs = learned(sigma, steps, range(args.seeds))
