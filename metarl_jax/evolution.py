@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metarl_jax.batching import mean_over_tasks
 from metarl_jax.types import Key, Params
 
 
@@ -44,3 +45,46 @@ def antithetic_gradient(
     difference = values[0] - values[1]
     difference = jnp.sign(difference) if ranked else difference
     return optax.tree.scale(difference / (2 * sigma), noise), (values, aux)
+
+
+def downhill_of_lives(
+    key: Key,
+    whole_life: Callable[[Params, Key], tuple[jax.Array, jax.Array]],
+    rule: Params,
+    *,
+    sigma: float | jax.Array,
+    num_pairs: int,
+    group_size: int | None = None,
+) -> tuple[Params, jax.Array, jax.Array]:
+    """Finds which way a rule leads to less at the end of a life.
+
+    By which of two antithetic rules is the better, over lives with the same random
+    numbers.
+
+    Args:
+      key: consumed.
+      whole_life: `(rule, key) -> (after, before)`, what a life ends and begins with.
+      rule: η.
+      sigma: σ, standard deviation of the perturbations of η.
+      num_pairs: N, pairs of lives.
+      group_size: pairs under one `vmap` (`metarl_jax.batching`).
+
+    Returns:
+      The direction, shaped like `rule`, and the means of `before` and of `after` over
+      all lives, `[]`.
+    """
+
+    def pair(key):
+        key_noise, key_life = jax.random.split(key)
+        return antithetic_gradient(
+            key_noise,
+            lambda rule: whole_life(rule, key_life),
+            rule,
+            sigma=sigma,
+            ranked=True,
+        )
+
+    gradient, (after, before) = mean_over_tasks(pair, group_size=group_size)(
+        jax.random.split(key, num_pairs)
+    )
+    return optax.tree.scale(-1.0, gradient), jnp.mean(before), jnp.mean(after)

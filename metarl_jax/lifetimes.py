@@ -7,11 +7,13 @@ update is of the kind of `MetaAlgorithm.adapt`, `(key, agent, trajectories [W, T
 agent`, whatever made it: a hand-made rule or a learned one.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from metarl_jax import tallies, updates
 from metarl_jax.envs.host import HostEnvironment
 from metarl_jax.types import (
     Agent,
@@ -22,7 +24,17 @@ from metarl_jax.types import (
     TaskDistribution,
     Trajectory,
 )
-from metarl_jax.validation import check_policy, check_tasks
+from metarl_jax.validation import (
+    check_batch,
+    check_critic,
+    check_divides,
+    check_fraction,
+    check_policy,
+    check_positive,
+    check_tasks,
+)
+
+AnyLife = TypeVar("AnyLife", bound=Any)
 
 
 class Stream(NamedTuple):
@@ -31,6 +43,14 @@ class Stream(NamedTuple):
     obs: Observation
     env_state: Any
     time: jax.Array  # [] int32, steps since the episode began
+
+
+class Life(NamedTuple):
+    """Where a life is. What else goes on in it, other tuples hold beside these."""
+
+    agent: Agent
+    streams: Stream  # [W]
+    task: Task
 
 
 def begin(key: Key, tasks: TaskDistribution, task: Task) -> Stream:
@@ -48,13 +68,12 @@ def act(
     stream: Stream,
     *,
     num_steps: int,
+    own_starts: bool = False,
 ) -> tuple[Stream, Trajectory]:
     """Acts for T steps of one stream, through the ends of episodes; data, constant.
 
     Every step is taken, so every mask is true. Where `terminated` or `truncated` is,
-    the next step is of another episode, whose first observation is not `next_obs`. One
-    start is drawn for the episodes that begin in the same piece: resets are seldom, and
-    drawing one for every step may cost more than the step.
+    the next step is of another episode, whose first observation is not `next_obs`.
 
     Args:
       key: consumed.
@@ -64,16 +83,20 @@ def act(
       task: the environment's params.
       stream: where it stands.
       num_steps: T.
+      own_starts: whether every episode's start is drawn anew, as short episodes want
+        it. Otherwise those that begin in the same piece begin alike: ends are seldom,
+        and drawing a start for every step may cost more than the step.
 
     Returns:
       Where it stands then, and a `Trajectory` of `[T, ...]`.
     """
     params = jax.lax.stop_gradient(agent.params)
     key_reset, key_actions, key_transitions = jax.random.split(key, 3)
-    start = begin(key_reset, tasks, task)
+    one_start = None if own_starts else begin(key_reset, tasks, task)
 
     def step(stream, keys):
-        key_action, key_transition = keys
+        key_action, key_transition, key_start = keys
+        start = begin(key_start, tasks, task) if one_start is None else one_start
         distribution, _, _ = policy.apply(params, agent.memory, stream.obs)
         action = distribution.sample(key_action)
         obs, env_state, reward, terminated = tasks.step(
@@ -102,6 +125,7 @@ def act(
     keys = (
         jax.random.split(key_actions, num_steps),
         jax.random.split(key_transitions, num_steps),
+        jax.random.split(key_reset, num_steps) if own_starts else None,
     )
     stream, trajectory = jax.lax.scan(step, stream, keys)
     return jax.lax.stop_gradient((stream, trajectory))
@@ -124,14 +148,37 @@ def act_all(
     streams: Stream,
     *,
     num_steps: int,
+    own_starts: bool = False,
 ) -> tuple[Stream, Trajectory]:
     """Acts for T steps of each of W streams, by one agent; trajectories `[W, T]`."""
     num_streams = streams.time.shape[0]
+    options: dict[str, Any] = {"num_steps": num_steps, "own_starts": own_starts}
 
     def one(key, stream):
-        return act(key, tasks, policy, agent, task, stream, num_steps=num_steps)
+        return act(key, tasks, policy, agent, task, stream, **options)
 
     return jax.vmap(one)(jax.random.split(key, num_streams), streams)
+
+
+def go_on(
+    key: Key, tasks: TaskDistribution, policy: Policy, life: AnyLife, *, num_steps: int
+) -> tuple[AnyLife, Trajectory]:
+    """Acts for a piece of a life.
+
+    Args:
+      key: consumed.
+      tasks: the family.
+      policy: how the agent acts.
+      life: a `NamedTuple` with an `agent`, its `task` and its `streams`.
+      num_steps: T.
+
+    Returns:
+      The life with its streams where they stand then, and trajectories `[W, T]`.
+    """
+    streams, trajectories = act_all(
+        key, tasks, policy, life.agent, life.task, life.streams, num_steps=num_steps
+    )
+    return life._replace(streams=streams), trajectories
 
 
 def pieces(trajectories: Trajectory, *, num_steps: int) -> Trajectory:
@@ -156,45 +203,31 @@ def pieces(trajectories: Trajectory, *, num_steps: int) -> Trajectory:
     return cut_up._replace(mask=taken.reshape(-1, num_steps))
 
 
-class Tally(NamedTuple):
-    """What pieces of a life gave; sums, each `[]` of one piece."""
-
-    reward: jax.Array
-    num_steps: jax.Array
-    num_ends: jax.Array  # of episodes, also by the time limit
-
-
-def tally(trajectories: Trajectory) -> Tally:
-    """Counts up a piece, `[W, T]`."""
-    mask = trajectories.mask
-    ended = mask & (trajectories.terminated | trajectories.truncated)
-    reward = jnp.sum(trajectories.reward, where=mask)
-    counts = (jnp.sum(x, dtype=reward.dtype) for x in (mask, ended))
-    return Tally(reward, *counts)
-
-
-def reward_rate(count: Tally) -> jax.Array:
-    """Returns the mean reward of a step over all pieces that were counted, `[]`."""
-    return jnp.sum(count.reward) / jnp.sum(count.num_steps)
-
-
-def mean_return(count: Tally, *, horizon: int) -> jax.Array:
-    """Estimates the mean return of an episode from pieces that hold no whole one.
-
-    The mean reward of a step times the mean length of an episode, steps by ends, which
-    is the horizon T where fewer ended than one in T steps. A mean reward alone says
-    nothing where every step pays the same until an episode ends.
+def whole(
+    key: Key,
+    life: AnyLife,
+    once: Callable[[AnyLife, Key], tuple[AnyLife, tallies.Tally]],
+    *,
+    num_updates: int,
+    horizon: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Lives a life to its end.
 
     Args:
-      count: any shape, of pieces that are taken together.
+      key: consumed.
+      life: its beginning.
+      once: acts for a piece and learns from it.
+      num_updates: pieces.
       horizon: T.
 
     Returns:
-      `[]`.
+      The mean returns of its last tenth, NaN where the agent has ceased to be finite,
+      and of its first piece, `[]`.
     """
-    num_steps = jnp.sum(count.num_steps)
-    length = num_steps / jnp.maximum(jnp.sum(count.num_ends), num_steps / horizon)
-    return reward_rate(count) * length
+    life, counts = jax.lax.scan(once, life, jax.random.split(key, num_updates))
+    before, after = tallies.ends_of_life(counts, horizon=horizon)
+    finite = updates.all_finite(life.agent.params)
+    return jnp.where(finite, after, jnp.nan), before
 
 
 def _strong(x: Any) -> jax.Array:
@@ -219,3 +252,35 @@ def check_lives(tasks: TaskDistribution, policy: Policy) -> None:
             f"{tasks.env.name} is stepped on the host, where episodes do not follow "
             "one another by themselves; a compiled world is required"
         )
+
+
+def check_judged_lives(
+    tasks: TaskDistribution,
+    policy: Policy,
+    *,
+    num_tasks: int,
+    num_episodes: int,
+    rollout_length: int,
+    discount: float | jax.Array,
+    gae_lambda: float | jax.Array,
+    task_group_size: int | None,
+) -> None:
+    """Raises a `ValueError` unless many agents can live there, judged by a critic.
+
+    Args:
+      tasks: the family, compiled.
+      policy: without memory, with a value.
+      num_tasks: N, lives side by side.
+      num_episodes: W, streams of each.
+      rollout_length: T.
+      discount: γ of the advantages.
+      gae_lambda: λ of the advantages.
+      task_group_size: lives under one `vmap`.
+    """
+    counts = {"num_tasks": num_tasks, "num_episodes": num_episodes}
+    check_positive(**counts, rollout_length=rollout_length)
+    check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_divides(num_tasks, task_group_size=task_group_size)
+    check_lives(tasks, policy)
+    check_critic(tasks, policy)
+    check_batch(tasks._replace(horizon=rollout_length), policy, **counts)

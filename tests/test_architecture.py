@@ -27,7 +27,7 @@ ALGORITHMS = sorted(
 LAYERS = [
     {"spaces", "memory", "promotion", "tracing"},
     {"types"},
-    {"distributions", "returns", "updates"},
+    {"distributions", "returns", "updates", "tallies"},
     {"validation"},
     {"surrogates", "trust_region"},
     {"aggregation", "batching", "policy_gradient"},
@@ -36,6 +36,7 @@ LAYERS = [
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials", "adaptation", "lifetimes", "actor_critic", "histories", "bonuses"},
+    {"learned_numbers", "rule_learner"},
     {"algorithms", "update_rules"},
     {"evaluation", "intervals"},
     {"differences", "sample_efficiency"},

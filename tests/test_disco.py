@@ -11,7 +11,7 @@ import pytest
 from metarl_jax.envs.catch import catch
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.published import disco_103
-from metarl_jax.update_rules import disco, streams
+from metarl_jax.update_rules import disco
 from metarl_jax.update_rules.disco_learner import disco_learner
 from metarl_jax.update_rules.update_network import UpdateNetwork
 
@@ -219,33 +219,6 @@ def test_losses_vanish_where_an_agent_predicts_what_it_is_told():
         np.testing.assert_allclose(each[name], 0.0, atol=1e-5)
     assert each["next_pi"][0, 1] == 0.0  # nothing follows an end
     assert (each["next_pi"] > 0).sum() == B * T - 1
-
-
-def test_a_stream_begins_anew_where_an_episode_ends():
-    """Catch, always to the right: 7 steps an episode, the paddle in the corner."""
-    tasks = catch(permuted_buttons=False)
-    task = tasks.sample(KEY)
-    stream = streams.begin(KEY, tasks, task, num_envs=3)
-
-    def right(key, obs):
-        return jnp.asarray(2), ()
-
-    stream, steps = jax.jit(
-        lambda key, stream: streams.act(key, tasks, right, task, stream, num_steps=15)
-    )(KEY, stream)
-    ended = np.zeros((3, 15), bool)
-    ended[:, [6, 13]] = True
-    np.testing.assert_array_equal(steps.ended, ended)
-    np.testing.assert_array_equal(np.isfinite(steps.episode_return), ended)
-    np.testing.assert_array_equal(stream.time, 1)
-    boards = np.asarray(steps.obs).reshape(3, 15, 8, 8)
-    for t in range(15):
-        np.testing.assert_array_equal(boards[:, t, t % 7].sum(axis=1), 1)
-        paddle = min(4 + t % 7, 7)
-        np.testing.assert_array_equal(np.argmax(boards[:, t, 7], axis=1), paddle)
-    column = np.argmax(boards[:, 0, 0], axis=1)
-    expected = np.where(column == 7, 1.0, -1.0)
-    np.testing.assert_array_equal(steps.episode_return[:, 6], expected)
 
 
 def test_an_agent_learns_nothing_before_there_is_a_batch():

@@ -1,5 +1,7 @@
 """Rules that are learned, and the lives they are learned from, against plain loops."""
 
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from metarl_jax import lifetimes, rollout
+from metarl_jax import lifetimes, rollout, tallies
 from metarl_jax.algorithms.lpg import lpg
 from metarl_jax.distributions import Categorical
+from metarl_jax.envs.catch import catch
 from metarl_jax.envs.lpg_grid import lpg_grid
 from metarl_jax.envs.two_colors import two_colors
 from metarl_jax.evolution import antithetic_gradient
@@ -264,6 +267,67 @@ def test_lives_go_on_through_the_ends_of_episodes():
     np.testing.assert_array_equal(streams.time, [0, 0])
 
 
+class Right(NamedTuple):
+    """Always to the right."""
+
+    def apply(self, params, memory, obs):
+        return Categorical(jnp.array([-1e9, -1e9, 0.0])), 0.0, memory
+
+
+def test_episodes_of_one_piece_may_begin_each_on_its_own():
+    """Catch: 7 steps an episode, the paddle goes into the corner."""
+    tasks = catch(permuted_buttons=False)
+    task = tasks.sample(KEY)
+    policy: Any = Right()
+
+    @partial(jax.jit, static_argnames="own_starts")
+    def live(key, streams, gained, own_starts):
+        streams, steps = lifetimes.act_all(
+            key,
+            tasks,
+            policy,
+            Agent({}),
+            task,
+            streams,
+            num_steps=29,
+            own_starts=own_starts,
+        )
+        return streams, steps, *tallies.finished_returns(gained, steps)
+
+    streams = lifetimes.begin_all(KEY, tasks, task, num_streams=3)
+    streams, steps, gained, returns = live(KEY, streams, jnp.zeros(3), True)
+    ended = np.zeros((3, 29), bool)
+    ended[:, 6::7] = True
+    np.testing.assert_array_equal(steps.terminated | steps.truncated, ended)
+    np.testing.assert_array_equal(np.isfinite(returns), ended)
+    np.testing.assert_array_equal(streams.time, 1)
+    np.testing.assert_array_equal(gained, 0.0)
+    boards = np.asarray(steps.obs).reshape(3, 29, 8, 8)
+    for t in range(29):
+        np.testing.assert_array_equal(boards[:, t, t % 7].sum(axis=1), 1)
+        paddle = min(4 + t % 7, 7)
+        np.testing.assert_array_equal(np.argmax(boards[:, t, 7], axis=1), paddle)
+    column = np.argmax(boards[:, ::7, 0], axis=2)
+    expected = np.where(column[:, :4] == 7, 1.0, -1.0)
+    np.testing.assert_array_equal(returns[:, 6::7], expected)
+    assert any(len(set(row)) > 2 for row in column[:, 1:].tolist())
+    _, steps, _, _ = live(KEY, streams, gained, False)
+    boards = np.asarray(steps.obs).reshape(3, 29, 8, 8)
+    column = np.argmax(boards[:, 6::7, 0], axis=2)
+    assert all(len(set(row)) == 1 for row in column.tolist())
+
+
+def test_what_an_episode_gives_is_added_up_through_pieces():
+    reward = jnp.array([[1.0, 2.0, 4.0, 8.0]])
+    ended = jnp.array([[False, True, False, False]])
+    data: Any = SimpleNamespace(
+        reward=reward, terminated=ended, truncated=ended & False
+    )
+    gained, returns = tallies.finished_returns(jnp.array([0.5]), data)
+    assert gained == 12.0
+    np.testing.assert_array_equal(returns, [[np.nan, 3.5, np.nan, np.nan]])
+
+
 @pytest.mark.parametrize(
     ("reward", "ends", "expected"),
     # Four episodes in forty steps of reward 1; two in forty; none.
@@ -272,11 +336,11 @@ def test_lives_go_on_through_the_ends_of_episodes():
 def test_a_mean_return_is_that_of_the_episodes_a_stream_is_made_of(
     reward, ends, expected
 ):
-    count = lifetimes.Tally(
+    count = tallies.Tally(
         jnp.full((2,), 20 * reward), jnp.full((2,), 20.0), jnp.array([ends, 0.0])
     )
-    assert lifetimes.mean_return(count, horizon=20) == expected
-    assert lifetimes.reward_rate(count) == reward
+    assert tallies.mean_return(count, horizon=20) == expected
+    assert tallies.reward_rate(count) == reward
 
 
 def test_pieces_hold_every_step_once():

@@ -59,7 +59,7 @@ NOT_FACTORIES = {
         "emaml.loss_and_log_ratio",
     ),
     *("es_maml.antithetic_gradient", "evaluation.adaptation_rounds"),
-    *("lpg.what_is_seen", "tabular.num_states"),
+    "tabular.num_states",
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
     "rooms.arrive",

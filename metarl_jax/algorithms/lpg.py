@@ -25,11 +25,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import actor_critic, inner_loop, lifetimes, updates
-from metarl_jax.batching import map_tasks, mean_over_tasks
-from metarl_jax.evolution import antithetic_gradient
-from metarl_jax.policies.predicting import PredictingPolicy, predicting
-from metarl_jax.rule_network import Seen, UpdateRule
+from metarl_jax import actor_critic, lifetimes, rule_learner, tallies, updates
+from metarl_jax.batching import map_tasks
+from metarl_jax.evolution import downhill_of_lives
+from metarl_jax.policies.predicting import predicting
+from metarl_jax.rule_network import UpdateRule
 from metarl_jax.types import (
     Agent,
     Differentiation,
@@ -39,24 +39,12 @@ from metarl_jax.types import (
 )
 from metarl_jax.validation import (
     check_above_zero,
-    check_batch,
-    check_critic,
-    check_divides,
     check_flags,
-    check_fraction,
     check_key,
     check_not_negative,
     check_optimizers,
     check_positive,
 )
-
-
-class Learner(NamedTuple):
-    """What an agent carries from update to update, in `inner_state`."""
-
-    optimizer_state: Any
-    rule: Any  # η
-    age: jax.Array  # [] int32, updates
 
 
 class Life(NamedTuple):
@@ -80,7 +68,7 @@ class LPGState(NamedTuple):
 class LPGInfo(NamedTuple):
     """What a person plots. All `[]`.
 
-    The returns are estimated from pieces of lives (`lifetimes.mean_return`), of all
+    The returns are estimated from pieces of lives (`tallies.mean_return`), of all
     ages: the first and the last of what is differentiated; by evolution the first piece
     of a life and its last tenth, by perturbed rules.
     """
@@ -160,14 +148,10 @@ def lpg(
         stepped on the host, or the policy has memory or no value.
     """
     check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        rollout_length=rollout_length,
         num_inner_steps=num_inner_steps,
         lifetime=lifetime,
         num_predictions=num_predictions,
     )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_not_negative(
         prediction_coeff=prediction_coeff,
         entropy_coeff=entropy_coeff,
@@ -183,11 +167,16 @@ def lpg(
         critic_optimizer=critic_optimizer,
         outer_optimizer=outer_optimizer,
     )
-    check_divides(num_tasks, task_group_size=task_group_size)
-    lifetimes.check_lives(tasks, policy)
-    check_critic(tasks, policy)
-    counts = {"num_tasks": num_tasks, "num_episodes": num_episodes}
-    check_batch(tasks._replace(horizon=rollout_length), policy, **counts)
+    lifetimes.check_judged_lives(
+        tasks,
+        policy,
+        num_tasks=num_tasks,
+        num_episodes=num_episodes,
+        rollout_length=rollout_length,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        task_group_size=task_group_size,
+    )
     inner_optimizer = optax.sgd(0.5) if inner_optimizer is None else inner_optimizer
     critic_optimizer = (
         optax.adam(1e-2) if critic_optimizer is None else critic_optimizer
@@ -199,43 +188,17 @@ def lpg(
     network = network if rule is None else rule
     memory = policy.initial_memory()
 
-    def agent_loss(params, data):
-        trajectories, aims = data
-        distribution, _, _ = acting.apply(params, memory, trajectories.obs)
-        log_prob = distribution.log_prob(trajectories.action)
-        log_y = jax.nn.log_softmax(acting.predict(params, trajectories.obs))
-        log_aim = jax.nn.log_softmax(aims.prediction)
-        divergence = jnp.sum(jnp.exp(log_y) * (log_y - log_aim), axis=-1)
-        gain = log_prob * aims.policy - prediction_coeff * divergence
-        return -_mean(gain, trajectories.mask)
-
-    inner_step = inner_loop.gradient_step(
-        agent_loss, inner_optimizer, differentiation=differentiation
+    learn = rule_learner.learner(
+        acting,
+        network,
+        optimizer=inner_optimizer,
+        prediction_coeff=prediction_coeff,
+        lifetime=lifetime,
+        differentiation=differentiation,
     )
 
-    def learn(agent, trajectories):
-        """Takes one update by the rule; returns the agent and what was aimed at."""
-        learner = agent.inner_state
-        seen = what_is_seen(acting, agent.params, trajectories, learner.age, lifetime)
-        aims = jax.vmap(partial(network.apply, learner.rule))(seen)
-        moved = agent._replace(inner_state=learner.optimizer_state)
-        moved = inner_step(moved, (trajectories, aims))
-        learner = learner._replace(
-            optimizer_state=moved.inner_state, age=learner.age + 1
-        )
-        return moved._replace(inner_state=learner), aims
-
     def act(key, life):
-        streams, trajectories = lifetimes.act_all(
-            key,
-            tasks,
-            acting,
-            life.agent,
-            life.task,
-            life.streams,
-            num_steps=rollout_length,
-        )
-        return life._replace(streams=streams), trajectories
+        return lifetimes.go_on(key, tasks, acting, life, num_steps=rollout_length)
 
     def judge(life, trajectories):
         """Returns what η is to make small, of one piece, and moves the critic on."""
@@ -276,7 +239,7 @@ def lpg(
             size += prediction_aim_coeff * _mean(
                 jnp.mean(aims.prediction**2, axis=-1), trajectories.mask
             )
-            count = lifetimes.tally(trajectories)
+            count = tallies.tally(trajectories)
             return life._replace(agent=agent), (*judged, size, count)
 
         # The last piece judges the last update and is then learned from: to no account.
@@ -284,8 +247,7 @@ def lpg(
         life, (losses, entropy, sizes, counts) = jax.lax.scan(once, life, keys)
         # The first piece was acted before any update.
         loss = jnp.mean(losses[1:]) + jnp.mean(sizes[:-1])
-        before, after = (jax.tree.map(lambda x, i=i: x[i], counts) for i in (0, -1))
-        return loss, (life, jnp.mean(entropy), before, after)
+        return loss, (life, jnp.mean(entropy), counts)
 
     def whole_life(rule, key):
         """Returns what the last tenth of a life gives, and its first piece."""
@@ -295,26 +257,18 @@ def lpg(
         def once(life, key):
             life, trajectories = act(key, life)
             agent, _ = learn(life.agent, trajectories)
-            return life._replace(agent=agent), lifetimes.tally(trajectories)
+            return life._replace(agent=agent), tallies.tally(trajectories)
 
-        keys = jax.random.split(key_live, lifetime)
-        life, counts = jax.lax.scan(once, life, keys)
-        finite = updates.all_finite(life.agent.params)
-        parts = slice(1), slice(-max(lifetime // 10, 1), None)
-        before, after = (
-            lifetimes.mean_return(
-                jax.tree.map(lambda x, part=part: x[part], counts),
-                horizon=tasks.horizon,
-            )
-            for part in parts
+        return lifetimes.whole(
+            key_live, life, once, num_updates=lifetime, horizon=tasks.horizon
         )
-        return jnp.where(finite, after, jnp.nan), before
 
     def fresh(key, rule):
-        obs = tasks.blank()
-        params = acting.init(key, memory, obs)
-        state = inner_optimizer.init(params)
-        return Agent(params, memory, Learner(state, rule, jnp.zeros((), jnp.int32)))
+        params = acting.init(key, memory, tasks.blank())
+        learner = rule_learner.Learner(
+            inner_optimizer.init(params), rule, jnp.zeros((), jnp.int32)
+        )
+        return Agent(params, memory, learner)
 
     def birth(key, rule):
         key_agent, key_critic, key_task, key_streams = jax.random.split(key, 4)
@@ -329,8 +283,9 @@ def lpg(
     def init(key):
         check_key(key)
         key_rule, key_agent, key_lives, key_age = jax.random.split(key, 4)
-        example = _example(num_predictions, rollout_length)
-        first = network.init(key_rule, example)
+        first = network.init(
+            key_rule, rule_learner.nothing_seen(num_predictions, rollout_length)
+        )
         lives: Any = ()
         if sigma is None:
             keys = jax.random.split(key_lives, num_tasks)
@@ -353,33 +308,25 @@ def lpg(
             loss, aux = each(keys, state.lives)
             return jnp.mean(loss), aux
 
-        (loss, (lives, entropy, *ends)), gradient = jax.value_and_grad(
+        (loss, (lives, entropy, counts)), gradient = jax.value_and_grad(
             mean_loss, has_aux=True
         )(rule)
-        ends = [lifetimes.mean_return(x, horizon=tasks.horizon) for x in ends]
+        ends = tallies.mean_returns(counts, (0, -1), horizon=tasks.horizon)
         return gradient, loss, lives, (*ends, jnp.mean(entropy))
 
     def gradient_of_evolution(key, state, rule):
         """The same, by pairs of whole lives."""
         del state
         width: Any = sigma
-
-        def pair(key):
-            key_noise, key_life = jax.random.split(key)
-            return antithetic_gradient(
-                key_noise,
-                lambda rule: whole_life(rule, key_life),
-                rule,
-                sigma=width,
-                ranked=True,
-            )
-
-        keys = jax.random.split(key, num_tasks)
-        gradient, (after, before) = mean_over_tasks(pair, group_size=task_group_size)(
-            keys
+        downhill, before, after = downhill_of_lives(
+            key,
+            whole_life,
+            rule,
+            sigma=width,
+            num_pairs=num_tasks,
+            group_size=task_group_size,
         )
-        told = jnp.mean(before), jnp.mean(after), jnp.zeros(())
-        return optax.tree.scale(-1.0, gradient), -told[1], (), told
+        return downhill, -after, (), (before, after, jnp.zeros(()))
 
     def step(key, state):
         """One meta-training step."""
@@ -417,34 +364,5 @@ def lpg(
     return MetaAlgorithm(init, step, adapt, acting)
 
 
-def what_is_seen(
-    acting: PredictingPolicy, params: Any, trajectories: Any, age: Any, lifetime: int
-) -> Seen:
-    """Returns what a rule sees of pieces `[W, T]`; differentiable in the agent's θ."""
-    memory = acting.initial_memory()
-    distribution, _, _ = acting.apply(params, memory, trajectories.obs)
-    now, after = (
-        jax.nn.softmax(acting.predict(params, obs))
-        for obs in (trajectories.obs, trajectories.next_obs)
-    )
-    mask = trajectories.mask
-    told = jnp.stack([age.astype(float) / lifetime, jnp.log(float(lifetime)) / 10.0])
-    return Seen(
-        jnp.where(mask, trajectories.reward, 0.0),
-        trajectories.terminated,
-        trajectories.terminated | trajectories.truncated,
-        jnp.exp(distribution.log_prob(trajectories.action)),
-        now,
-        after,
-        jnp.broadcast_to(told, (len(mask), 2)),
-    )
-
-
 def _mean(x, mask):
     return jnp.mean(x, where=mask)
-
-
-def _example(num_predictions: int, length: int) -> Seen:
-    """What a rule sees, as zeros, to draw its parameters by."""
-    flags, y = jnp.zeros(length, bool), jnp.zeros((length, num_predictions))
-    return Seen(jnp.zeros(length), flags, flags, jnp.zeros(length), y, y, jnp.zeros(2))

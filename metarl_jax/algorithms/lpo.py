@@ -20,16 +20,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import actor_critic, lifetimes, surrogates, updates
-from metarl_jax.batching import mean_over_tasks
-from metarl_jax.evolution import antithetic_gradient
+from metarl_jax import actor_critic, lifetimes, surrogates, tallies, updates
+from metarl_jax.evolution import downhill_of_lives
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 from metarl_jax.validation import (
     check_above_zero,
-    check_batch,
-    check_critic,
-    check_divides,
-    check_fraction,
     check_key,
     check_not_negative,
     check_optimizers,
@@ -58,7 +53,7 @@ class LPOInfo(NamedTuple):
     """What a person plots. All `[]`.
 
     The returns are estimated from pieces of lives by perturbed drifts
-    (`lifetimes.mean_return`): the first of a life, and its last tenth.
+    (`tallies.mean_return`): the first of a life, and its last tenth.
     """
 
     return_before: jax.Array
@@ -145,26 +140,21 @@ def lpo(
         stepped on the host, or the policy has memory or no value.
     """
     check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        rollout_length=rollout_length,
-        lifetime=lifetime,
-        num_epochs=num_epochs,
-        num_minibatches=num_minibatches,
+        lifetime=lifetime, num_epochs=num_epochs, num_minibatches=num_minibatches
     )
     check_sizes(hidden_sizes=hidden_sizes)
     check_above_zero(clip_range=clip_range, sigma=sigma)
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_not_negative(entropy_coeff=entropy_coeff, value_coeff=value_coeff)
     check_optimizers(inner_optimizer=inner_optimizer, outer_optimizer=outer_optimizer)
-    check_divides(num_tasks, task_group_size=task_group_size)
-    lifetimes.check_lives(tasks, policy)
-    check_critic(tasks, policy)
-    check_batch(
-        tasks._replace(horizon=rollout_length),
+    lifetimes.check_judged_lives(
+        tasks,
         policy,
         num_tasks=num_tasks,
         num_episodes=num_episodes,
+        rollout_length=rollout_length,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        task_group_size=task_group_size,
     )
     num_steps = num_episodes * rollout_length
     if num_minibatches > num_steps:
@@ -216,22 +206,18 @@ def lpo(
             key_streams, tasks, task, num_streams=num_episodes
         )
 
-        def once(carry, key):
-            agent, streams = carry
+        def once(life, key):
             key_act, key_learn = jax.random.split(key)
-            streams, trajectories = lifetimes.act_all(
-                key_act, tasks, policy, agent, task, streams, num_steps=rollout_length
+            life, trajectories = lifetimes.go_on(
+                key_act, tasks, policy, life, num_steps=rollout_length
             )
-            agent = learn(key_learn, agent, trajectories)
-            return (agent, streams), lifetimes.tally(trajectories)
+            agent = learn(key_learn, life.agent, trajectories)
+            return life._replace(agent=agent), tallies.tally(trajectories)
 
-        start = fresh(key_agent, rule), streams
-        (agent, _), counts = jax.lax.scan(
-            once, start, jax.random.split(key_live, lifetime)
+        life = lifetimes.Life(fresh(key_agent, rule), streams, task)
+        return lifetimes.whole(
+            key_live, life, once, num_updates=lifetime, horizon=tasks.horizon
         )
-        before, after = _ends_of(counts, lifetime, tasks.horizon)
-        finite = updates.all_finite(agent.params)
-        return jnp.where(finite, after, jnp.nan), before
 
     def init(key):
         check_key(key)
@@ -244,26 +230,19 @@ def lpo(
         check_key(key)
         rule = state.agent.inner_state.rule
 
-        def pair(key):
-            key_noise, key_life = jax.random.split(key)
-            return antithetic_gradient(
-                key_noise,
-                lambda rule: whole_life(rule, key_life),
-                rule,
-                sigma=sigma,
-                ranked=True,
-            )
-
-        gradient, (after, before) = mean_over_tasks(pair, group_size=task_group_size)(
-            jax.random.split(key, num_tasks)
+        downhill, before, after = downhill_of_lives(
+            key,
+            whole_life,
+            rule,
+            sigma=sigma,
+            num_pairs=num_tasks,
+            group_size=task_group_size,
         )
-        before, after = jnp.mean(before), jnp.mean(after)
-        downhill = optax.tree.scale(-1.0, gradient)
         rule, outer_state = updates.descend(
             outer_optimizer, state.outer_state, rule, downhill, -after
         )
         learner = state.agent.inner_state._replace(rule=rule)
-        norm = optax.tree.norm(gradient)
+        norm = optax.tree.norm(downhill)
         new_state, skipped = updates.keep_finite(
             LPOState(state.agent._replace(inner_state=learner), outer_state),
             state,
@@ -272,14 +251,3 @@ def lpo(
         return new_state, LPOInfo(before, after, norm, skipped)
 
     return MetaAlgorithm(init, step, learn, policy)
-
-
-def _ends_of(counts, lifetime, horizon):
-    """Returns the mean returns of a life's first piece and of its last tenth."""
-    first, last = slice(1), slice(-max(lifetime // 10, 1), None)
-    return [
-        lifetimes.mean_return(
-            jax.tree.map(lambda x, part=part: x[part], counts), horizon=horizon
-        )
-        for part in (first, last)
-    ]

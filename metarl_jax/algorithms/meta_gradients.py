@@ -25,36 +25,25 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 
-from metarl_jax import actor_critic, lifetimes, updates
+from metarl_jax import actor_critic, lifetimes, tallies, updates
 from metarl_jax.actor_critic import Hyperparameters
 from metarl_jax.batching import map_tasks
-from metarl_jax.policies.mlp import MLP
+from metarl_jax.learned_numbers import NUM_RECENT, Name, learned_numbers
 from metarl_jax.types import Agent, Differentiation, MetaAlgorithm, Policy
 from metarl_jax.types import TaskDistribution as Tasks
 from metarl_jax.validation import (
     check_above_zero,
     check_at_least,
-    check_batch,
     check_choice,
-    check_critic,
     check_differentiation,
-    check_divides,
     check_flags,
-    check_fraction,
     check_functions,
     check_key,
     check_not_negative,
     check_optimizers,
     check_positive,
-    check_sizes,
 )
-
-Name = Literal["learning_rate", "discount", "gae_lambda", "entropy_coeff"]
-NAMES = ("learning_rate", "discount", "gae_lambda", "entropy_coeff")
-FRACTIONS = ("discount", "gae_lambda")
-NUM_RECENT = 10
 
 
 class Learner(NamedTuple):
@@ -161,72 +150,38 @@ def meta_gradients(
       ValueError: if a count is below 1, a number out of its range, the tasks are
         stepped on the host, or the policy has memory or no value.
     """
-    check_positive(
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        rollout_length=rollout_length,
-        num_inner_steps=num_inner_steps,
-    )
+    check_positive(num_inner_steps=num_inner_steps)
     if num_bootstrap_steps is not None:
         check_at_least(0, num_bootstrap_steps=num_bootstrap_steps)
     if lifetime is not None:
         check_positive(lifetime=lifetime)
-    if reactive_sizes is not None:
-        check_sizes(reactive_sizes=reactive_sizes)
     check_choice(("kl", "squared"), distance=distance)
     check_above_zero(learning_rate=learning_rate)
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_not_negative(
         entropy_coeff=entropy_coeff,
         value_coeff=value_coeff,
         outer_entropy_coeff=outer_entropy_coeff,
     )
-    first = Hyperparameters(
-        learning_rate, discount, gae_lambda, entropy_coeff, value_coeff
-    )
-    learned = _checked(learned, first)
     check_flags(shared=shared)
     check_functions(make_optimizer=make_optimizer)
     check_optimizers(make_optimizer=make_optimizer(learning_rate))
     check_optimizers(outer_optimizer=outer_optimizer)
     check_differentiation(differentiation)
-    check_divides(num_tasks, task_group_size=task_group_size)
-    lifetimes.check_lives(tasks, policy)
-    check_critic(tasks, policy)
-    check_batch(
-        tasks._replace(horizon=rollout_length),
+    lifetimes.check_judged_lives(
+        tasks,
         policy,
         num_tasks=num_tasks,
         num_episodes=num_episodes,
+        rollout_length=rollout_length,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        task_group_size=task_group_size,
     )
     outer_optimizer = optax.adam(1e-3) if outer_optimizer is None else outer_optimizer
-    network = None
-    if reactive_sizes is not None:
-        network = MLP(len(learned), tuple(reactive_sizes), activation=jnp.tanh)
-
-    def first_rule(key):
-        offsets = {name: jnp.zeros(()) for name in learned}
-        if network is None:
-            return {"offsets": offsets, "network": ()}
-        params: Any = network.init(key, jnp.zeros(NUM_RECENT))
-        last = optax.tree.zeros_like(params["params"]["output"])
-        return {
-            "offsets": offsets,
-            "network": {"params": {**params["params"], "output": last}},
-        }
-
-    def numbers(learner):
-        """Returns η as hyperparameters."""
-        rule, by_rewards = learner.rule, jnp.zeros(len(learned))
-        if network is not None:
-            by_rewards = network.apply(rule["network"], learner.recent)
-        values = {
-            name: _moved(
-                name, getattr(first, name), rule["offsets"][name] + by_rewards[i]
-            )
-            for i, name in enumerate(learned)
-        }
-        return first._replace(**values)
+    first = Hyperparameters(
+        learning_rate, discount, gae_lambda, entropy_coeff, value_coeff
+    )
+    first_rule, numbers = learned_numbers(first, learned, reactive_sizes)
 
     def learn(agent, trajectories):
         """Takes one update by the rule."""
@@ -236,27 +191,18 @@ def meta_gradients(
             policy,
             inner,
             trajectories,
-            numbers(learner),
+            numbers(learner.rule, learner.recent),
             optimizer=make_optimizer,
             differentiation=differentiation,
         )
-        rate = lifetimes.reward_rate(lifetimes.tally(trajectories))
+        rate = tallies.reward_rate(tallies.tally(trajectories))
         recent = jnp.append(learner.recent[1:], rate)
         return inner._replace(
             inner_state=Learner(inner.inner_state, learner.rule, recent)
         )
 
     def act(key, life):
-        streams, trajectories = lifetimes.act_all(
-            key,
-            tasks,
-            policy,
-            life.agent,
-            life.task,
-            life.streams,
-            num_steps=rollout_length,
-        )
-        return life._replace(streams=streams), trajectories
+        return lifetimes.go_on(key, tasks, policy, life, num_steps=rollout_length)
 
     def live(life, keys):
         """Acts and learns as often as there are keys."""
@@ -264,7 +210,7 @@ def meta_gradients(
         def once(life, key):
             life, trajectories = act(key, life)
             life = life._replace(agent=learn(life.agent, trajectories))
-            return life, lifetimes.tally(trajectories)
+            return life, tallies.tally(trajectories)
 
         return jax.lax.scan(once, life, keys)
 
@@ -325,7 +271,7 @@ def meta_gradients(
             else:
                 goal = jax.lax.stop_gradient(target(later.agent, trajectories))
                 value = divergence(goal, after.agent.params, trajectories)
-            counts = jax.tree.map(jnp.append, counts, lifetimes.tally(trajectories))
+            counts = jax.tree.map(jnp.append, counts, tallies.tally(trajectories))
             return value, jax.lax.stop_gradient((later, trajectories, counts))
 
         rule = life.agent.inner_state.rule
@@ -338,7 +284,7 @@ def meta_gradients(
         rule, outer_state = updates.descend(
             outer_optimizer, life.outer_state, learner.rule, gradient, value
         )
-        hyperparameters = numbers(learner)
+        hyperparameters = numbers(learner.rule, learner.recent)
         learner = learner._replace(rule=rule)
         agent = learn(life.agent._replace(inner_state=learner), trajectories)
         age = life.age + num_inner_steps + (num_bootstrap_steps or 0) + 1
@@ -400,18 +346,13 @@ def meta_gradients(
                 policy.apply(params, policy.initial_memory(), obs)[0].entropy()
             )
         )(lives.agent.params, trajectories.obs)
-        before, after = (
-            lifetimes.mean_return(
-                jax.tree.map(lambda x, i=i: x[:, i], counts), horizon=tasks.horizon
-            )
-            for i in (0, -1)
-        )
+        before, after = tallies.mean_returns(counts, (0, -1), horizon=tasks.horizon)
         return new_state, MetaGradientInfo(
             before,
             after,
             jnp.mean(norm),
             jnp.any(skipped),
-            jax.vmap(lifetimes.reward_rate)(counts),
+            jax.vmap(tallies.reward_rate)(counts),
             entropy,
             hyperparameters,
         )
@@ -421,32 +362,3 @@ def meta_gradients(
         return learn(agent, trajectories)
 
     return MetaAlgorithm(init, step, adapt, policy)
-
-
-def _moved(name: str, first: Any, offset: jax.Array) -> jax.Array:
-    """Moves a number: a fraction by its logit, another by its logarithm."""
-    if name in FRACTIONS:
-        return jax.nn.sigmoid(jnp.log(first) - jnp.log1p(-first) + offset)
-    return first * jnp.exp(offset)
-
-
-def _checked(learned: Any, first: Hyperparameters) -> tuple[Name, ...]:
-    """Returns the names of what is learned.
-
-    Raises:
-      ValueError: if they are none, or not of what can be learned, or one begins where
-        its logit or logarithm is infinite.
-    """
-    if isinstance(learned, str) or not isinstance(learned, Sequence) or not learned:
-        raise ValueError(f"learned must be some of {NAMES}; got {learned!r}")
-    for name in learned:
-        check_choice(NAMES, learned=name)
-        value = getattr(first, name)
-        if isinstance(value, Tracer):
-            continue
-        if not value > 0 or (name in FRACTIONS and not value < 1):
-            room = "above 0 and below 1" if name in FRACTIONS else "above 0"
-            raise ValueError(
-                f"{name} must begin {room} where it is learned; got {value}"
-            )
-    return tuple(learned)

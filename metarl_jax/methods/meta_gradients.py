@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from metarl_jax.algorithms.meta_gradients import Name
 from metarl_jax.algorithms.meta_gradients import meta_gradients as make_meta_gradients
+from metarl_jax.learned_numbers import Name
 from metarl_jax.recipe import Method
 from metarl_jax.settings import Lives, MetaGradient, PolicySettings, adam
 from metarl_jax.types import MetaAlgorithm, TaskDistribution

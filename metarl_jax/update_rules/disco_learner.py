@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import replay_buffer, spaces, updates
-from metarl_jax.types import Key, Params, Task, TaskDistribution
-from metarl_jax.update_rules import disco, streams
+from metarl_jax import lifetimes, replay_buffer, spaces, tallies, updates
+from metarl_jax.distributions import Categorical
+from metarl_jax.types import Agent, Key, Params, Task, TaskDistribution
+from metarl_jax.update_rules import disco
 from metarl_jax.update_rules.disco import PREDICTION_SIZE, VALUE_BINS
 from metarl_jax.update_rules.update_network import Lstm, Mlp, UpdateNetwork
 from metarl_jax.validation import (
@@ -79,7 +80,8 @@ class DiscoState(NamedTuple):
     slow: Params  # a running average of the parameters
     optimizer_state: Any
     rule: disco.RuleState
-    stream: streams.Stream
+    streams: lifetimes.Stream  # [E]
+    gained: jax.Array  # [E] reward of the episodes so far
     replay: replay_buffer.ReplayBuffer
 
 
@@ -89,6 +91,16 @@ class DiscoInfo(NamedTuple):
     episode_return: jax.Array  # [E, T + 1] where an episode ended, NaN elsewhere
     losses: dict[str, jax.Array]  # each [], the batch's mean
     skipped: jax.Array  # [] bool: too little to learn from, or it was not finite
+
+
+class _Acting(NamedTuple):
+    """An agent as a policy, of which a life sees no more than the actions."""
+
+    predict: Any
+
+    def apply(self, params, memory, obs):
+        """Returns the distribution of the action; there is no value."""
+        return Categorical(self.predict(params, _flat(obs)).logits), 0.0, memory
 
 
 class Learner(NamedTuple):
@@ -168,17 +180,15 @@ def disco_learner(
     # What flax makes of a module's call may be anything.
     predict: Any = agent.apply
     say_targets: Any = network.apply
+    acting: Any = _Acting(predict)
     optimizer = optax.chain(
         optax.scale_by_adam(), optax.clip(1.0), optax.scale_by_learning_rate(lr)
     )
 
-    def flat(obs):
-        return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(obs)])
-
     def init(key: Key, task: Task) -> DiscoState:
         check_key(key)
-        key_params, key_stream = jax.random.split(key)
-        obs = flat(tasks.blank())
+        key_params, key_streams = jax.random.split(key)
+        obs = _flat(tasks.blank())
         params = agent.init(key_params, obs)
         whole, real = jnp.zeros(num_steps, jnp.int32), jnp.zeros(num_steps)
         one = Recorded(
@@ -193,7 +203,8 @@ def disco_learner(
             params,
             optimizer.init(params),
             network.initial_state(),
-            streams.begin(key_stream, tasks, task, num_envs=num_envs),
+            lifetimes.begin_all(key_streams, tasks, task, num_streams=num_envs),
+            jnp.zeros(num_envs),
             replay_buffer.empty(one, num_tasks=1, capacity=replay_size),
         )
 
@@ -201,15 +212,21 @@ def disco_learner(
         check_key(key)
         key_act, key_batch = jax.random.split(key)
 
-        def choose(key, obs):
-            logits = predict(state.params, flat(obs)).logits
-            return jax.random.categorical(key, logits).astype(jnp.int32), logits
-
-        stream, steps = streams.act(
-            key_act, tasks, choose, task, state.stream, num_steps=num_steps
+        streams, steps = lifetimes.act_all(
+            key_act,
+            tasks,
+            acting,
+            Agent(state.params),
+            task,
+            state.streams,
+            num_steps=num_steps,
+            own_starts=True,
         )
-        obs = jax.vmap(jax.vmap(flat))(steps.obs)
-        new = Recorded(obs, steps.action, steps.told, steps.reward, steps.ended)
+        gained, episode_return = tallies.finished_returns(state.gained, steps)
+        obs = jax.vmap(jax.vmap(_flat))(steps.obs)
+        logits = predict(state.params, obs).logits
+        ended = steps.terminated | steps.truncated
+        new = Recorded(obs, steps.action, logits, steps.reward, ended)
         replay = replay_buffer.add(
             state.replay,
             jnp.zeros(1, jnp.int32),
@@ -224,11 +241,11 @@ def disco_learner(
         skipped = ~finite | (replay.size[0] < batch_size)
         kept = jax.tree.map(
             lambda new, old: jnp.where(skipped, old, new),
-            learned._replace(stream=(), replay=()),
-            state._replace(stream=(), replay=()),
+            learned._replace(streams=(), gained=(), replay=()),
+            state._replace(streams=(), gained=(), replay=()),
         )
-        info = DiscoInfo(steps.episode_return, losses, skipped)
-        return kept._replace(stream=stream, replay=replay), info
+        kept = kept._replace(streams=streams, gained=gained, replay=replay)
+        return kept, DiscoInfo(episode_return, losses, skipped)
 
     def learn(state, batch):
         experience = disco.Experience(
@@ -259,3 +276,7 @@ def disco_learner(
         return learned, means, updates.all_finite((means, optax.tree.norm(gradient)))
 
     return Learner(init, step, num_envs * num_steps)
+
+
+def _flat(obs: Any) -> jax.Array:
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(obs)])
