@@ -6,6 +6,8 @@ as a goal. Reading the traced program clears most environments; the others are r
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,13 +80,26 @@ def _run(sample, reset, step) -> dict:
     Returns:
       Of the leaves with parts that are kept and followed, what two resets drew.
     """
+    compiled = jax.jit(partial(_walked, sample, reset, step)).lower()
+    # Quickly, as it is called once; within another function's trace too.
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
+    states, swapped, differs = compiled.compile(options)()
+    if not np.any(differs):
+        return {}
+    pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
+    return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
+
+
+def _walked(sample, reset, step) -> tuple[Any, Any, jax.Array]:
+    """Returns states, the same with others' kept parts, and what comes to differ."""
     key_tasks, key_resets, *keys = jax.random.split(jax.random.key(0), 4)
     keys = tuple(jax.random.split(one, _NUM_STEPS) for one in keys)
     tasks = jax.vmap(sample)(jax.random.split(key_tasks, _NUM_TASKS))
     over_resets = jax.vmap(reset, in_axes=(0, None))
-    states = _compiled(jax.vmap(over_resets, in_axes=(None, 0)))(
+    states = jax.vmap(over_resets, in_axes=(None, 0))(
         jax.random.split(key_resets, _NUM_RESETS), tasks
     )
+    other = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1), states)
 
     def walk(first, second, task):
         """Which entries steps keep; whether equal ones or rewards come to differ."""
@@ -109,27 +124,16 @@ def _run(sample, reset, step) -> dict:
         _, kept, _, differs = jax.lax.scan(both, carry, keys)[0]
         return kept, differs
 
-    walks = _compiled(jax.vmap(jax.vmap(walk, in_axes=(0, 0, None))))
-    kept = jax.tree.map(lambda k: jnp.all(k, (0, 1)), walks(states, states, tasks)[0])
-    other = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1), states)
-    swapped = jax.tree.map(jnp.where, kept, other, states)
-    if not np.any(walks(states, swapped, tasks)[1]):
-        return {}
-    pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
-    return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
+    def swap(second, _):
+        """Puts in what is kept; the first time, of states beside themselves."""
+        kept, differs = jax.vmap(jax.vmap(walk, in_axes=(0, 0, None)))(
+            states, second, tasks
+        )
+        kept = jax.tree.map(lambda k: jnp.all(k, (0, 1)), kept)
+        return jax.tree.map(jnp.where, kept, other, states), (second, differs)
 
-
-def _compiled(function: Callable) -> Callable:
-    """Compiles quickly for one or two calls, within another function's trace too."""
-    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
-    compiled = []
-
-    def call(*args):
-        if not compiled:
-            compiled.append(jax.jit(function).lower(*args).compile(options))
-        return compiled[0](*args)
-
-    return call
+    _, (seconds, differs) = jax.lax.scan(swap, states, length=2)
+    return states, jax.tree.map(lambda x: x[1], seconds), differs[1]
 
 
 def _first_unequal(x, y) -> tuple[np.ndarray, np.ndarray] | None:
