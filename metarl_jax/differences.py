@@ -219,6 +219,7 @@ def compare_all(
     returns: Mapping[str, np.ndarray],
     tasks: Mapping[str, Sequence[str] | None] | None = None,
     *,
+    worlds: Mapping[str, str | None] | None = None,
     confidence: float = 0.95,
 ) -> list[Pair]:
     """Compares each two of several methods, with a correction for how many there are.
@@ -227,19 +228,21 @@ def compare_all(
       returns: `[S, N]` by name.
       tasks: what tells the held-out tasks of each method's seeds apart; those of two
         methods are paired where these are equal, and not None. None for no pairs.
+      worlds: where each method acted; None where that is not known.
       confidence: of the intervals of each difference, which are not corrected.
 
     Returns:
-      A pair for each two that can be compared: both of one seed or both of several.
+      A pair for each two that can be compared: both of one seed or both of several, in
+      one world.
 
     Raises:
       ValueError: as `difference` does.
     """
-    tasks = tasks or {}
-    found = []
+    tasks, worlds, found = tasks or {}, worlds or {}, []
     for one, other in combinations(returns, 2):
         a, b = np.asarray(returns[one], float), np.asarray(returns[other], float)
-        if (len(a) == 1) != (len(b) == 1):
+        known = {worlds.get(one), worlds.get(other)} - {None}
+        if (len(a) == 1) != (len(b) == 1) or len(known) > 1:
             continue
         same = tasks.get(one) is not None and tasks.get(one) == tasks.get(other)
         settings = {"paired": same and a.shape == b.shape, "confidence": confidence}

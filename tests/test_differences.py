@@ -126,6 +126,12 @@ def test_more_seeds_are_as_many_as_separate_them():
 def test_what_cannot_be_compared():
     ones = np.ones((3, 2))
     assert compare_all({"several": ones, "one": ones[:1]}) == []
+    worlds = {"one": "a maze", "other": "a road", "older": None}
+    met = compare_all({name: ones + len(name) for name in worlds}, worlds=worlds)
+    assert [(pair.one, pair.other) for pair in met] == [
+        ("one", "older"),
+        ("other", "older"),
+    ]
     assert np.isnan(difference(ones * np.nan, ones, paired=True).ci_low)
     assert np.isnan(improvement(ones * np.inf, ones, paired=False).value)
     for arguments, message in [

@@ -494,6 +494,22 @@ def test_runs_that_were_evaluated_differently_are_not_silently_compared(tmp_path
     plotting.plot_run(other)
 
 
+def test_returns_of_different_worlds_are_not_subtracted(tmp_path):
+    runs = [tmp_path / name for name in ("one", "other")]
+    for seed, run in enumerate(runs):
+        write_seed(run, seed)
+    alike = plotting.read_runs(runs, each=True)
+    assert len(plotting.pairs(alike.evaluations)) == 1
+    assert "performance_profiles" in plotting.draw(alike)
+    for run, world in zip(runs, ("Maze, 20 steps", "Maze, 40 steps"), strict=True):
+        record = json.loads((run / "evaluation.json").read_text())
+        (run / "evaluation.json").write_text(json.dumps({**record, "world": world}))
+    with pytest.warns(UserWarning, match="worlds Maze, 20 steps and Maze, 40 steps"):
+        apart = plotting.read_runs(runs, each=True)
+    assert plotting.pairs(apart.evaluations) == []
+    assert set(plotting.draw(apart)) == {"learning_curve", "adaptation_curve"}
+
+
 def test_a_figure_says_how_many_tasks_were_not_finite():
     result = {**evaluation(), "num_not_finite": [0, 3, 0]}
     result["return_mean"] = [-4.0, None, -1.0]

@@ -163,7 +163,8 @@ def draw(records: Records, *, x: str = "steps") -> dict[str, Figure]:
     if records.evaluations:
         figures["adaptation_curve"] = adaptation_curve(records.evaluations)
         compared = {k: v for k, v in records.evaluations.items() if "returns" in v}
-        if len(compared) > 1:
+        worlds = {result.get("world") for result in compared.values()} - {None}
+        if len(compared) > 1 and len(worlds) < 2:
             figures["performance_profiles"] = performance_profiles(compared)
     if records.alone and (recorded := drawable.read_paths(records.alone)):
         figures["paths"] = paths(recorded)

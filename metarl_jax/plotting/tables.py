@@ -41,15 +41,17 @@ def markdown(results: Results) -> str:
 def pairs(results: Results) -> list[differences.Pair]:
     """Compares each two of several runs after the last step that all have.
 
-    Those of which the returns were not recorded are left out.
+    Those of which the returns were not recorded are left out, and two that acted in
+    different worlds.
     """
     step = min(max(result["adaptation_step"]) for result in results.values())
-    returns, met = {}, {}
+    returns, met, worlds = {}, {}, {}
     for label, result in results.items():
         if "returns" in result:
             returns[label] = np.array(result["returns"], float)[:, :, step]
             met[label] = result.get("heldout_tasks")
-    return differences.compare_all(returns, met)
+            worlds[label] = result.get("world")
+    return differences.compare_all(returns, met, worlds=worlds)
 
 
 def differences_markdown(results: Results) -> str:

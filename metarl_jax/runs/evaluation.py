@@ -185,6 +185,7 @@ def measure(
     references = {name: references[name] for name in (*floor, *oracles)}
     result = {
         "experiment": label,
+        "world": f"{experiment.tasks.env.name}, {experiment.tasks.horizon} steps",
         **_rows(curve),
         "references": {name: _rows(rows) for name, rows in references.items()},
         "measures": {name: _told(rows) for name, rows in told.items()},

@@ -30,6 +30,7 @@ def differences(results: Sequence[Mapping[str, Any]]) -> str:
       Such as `"held-out tasks 20 and 40"`; empty where there is nothing to say.
     """
     respects = {
+        "world": "worlds",
         "num_tasks": "held-out tasks",
         "num_episodes": "episodes",
         "actions": "actions",
