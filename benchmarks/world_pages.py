@@ -26,7 +26,7 @@ from metarl_jax.envs.mujoco import ALL_ROBOTS, Positions, is_installed
 from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.options import options_of
 from metarl_jax.plotting import robots as drawing
-from metarl_jax.plotting.boards import rooms_of
+from metarl_jax.plotting.boards import lakes_of, rooms_of
 from metarl_jax.plotting.style import GREY, PALETTE
 from metarl_jax.types import TaskDistribution
 
@@ -263,6 +263,8 @@ def draw(only: list[str]) -> None:
             figure = PAGES / f"{name}.png"
             if name == "rooms":
                 rooms_of([tasks.sample(jax.random.key(i)) for i in (0, 1)], figure)
+            elif name == "meta-frozen-lake":
+                lakes_of([tasks.sample(jax.random.key(i)) for i in range(4)], figure)
             else:
                 draw_tasks(tasks, figure)
 

@@ -100,6 +100,20 @@ def rooms_of(tasks: list[Any], path: str | Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def lakes_of(tasks: list[Any], path: str | Path) -> None:
+    """Draws frozen lakes in a row: ice, holes, start and goal."""
+    figure = Figure(figsize=(1.9 * len(tasks), 1.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(tasks), squeeze=False).ravel()
+    for axes, task in zip(panels, tasks, strict=True):
+        holes = np.asarray(task.holes)
+        axes.imshow(holes.T, origin="lower", cmap="Blues", vmin=-0.1, vmax=1.2)
+        axes.plot(0, 0, "o", color=GREY, ms=7)
+        axes.plot(len(holes) - 1, len(holes) - 1, "*", color=PALETTE[1], ms=14)
+        axes.axis("off")
+    figure.savefig(path, dpi=100)
+
+
 def images(panels: dict[str, np.ndarray], path: str | Path) -> None:
     """Draws images `[H, W, 3]` in a row, with their titles."""
     figure = Figure(figsize=(2.2 * len(panels), 2.5), layout="constrained")

@@ -256,6 +256,48 @@ def _colours(film: Any, rows: int) -> list[np.ndarray]:
     return [at[:, :1], at[:, 1:2], at[:, 2:]]
 
 
+def key_and_door(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws the cell, the key until it is taken, and the door."""
+    size, has_key = film.env.size, np.asarray(film.states.has_key, bool)
+    task, cells = film.task, np.asarray(film.states.cell)
+    del others
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(-0.5, size - 0.5), aspect="equal")
+    axes.set(xticks=range(size), yticks=range(size), xlabel="x", ylabel="y")
+    look = {"color": PALETTE[5], "markeredgecolor": "k"}
+    axes.plot(*task.door, "s", markersize=16, **look)
+    (key,) = axes.plot([], [], "P", markersize=12, **look)
+    (way,) = axes.plot([], [], color=PALETTE[0], lw=1.2)
+    (dot,) = axes.plot([], [], "o", color=PALETTE[1], markersize=9)
+
+    def update(t):
+        key.set_data(*(np.asarray(task.key)[:, None] if not has_key[t] else ([], [])))
+        way.set_data(*cells[: t + 1].T)
+        dot.set_data(*cells[t : t + 1].T)
+
+    return update
+
+
+def lake(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws the ice, its holes as they are now, the goal and the way."""
+    del others
+    size, cells = film.env.size, np.asarray(film.states.cell)
+    holes = np.asarray(film.states.holes)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(-0.5, size - 0.5), aspect="equal")
+    axes.set(xticks=range(size), yticks=range(size), xlabel="x", ylabel="y")
+    picture = axes.imshow(holes[0].T, origin="lower", cmap="Blues", vmin=0, vmax=1.2)
+    look = {"color": PALETTE[5], "markeredgecolor": "k", "markersize": 18}
+    axes.plot(size - 1, size - 1, "*", **look)
+    (way,) = axes.plot([], [], color=GREY, lw=1.2)
+    (dot,) = axes.plot([], [], "o", color=PALETTE[1], markersize=11)
+
+    def update(t):
+        picture.set_data(holes[t].T)
+        way.set_data(*cells[: t + 1].T)
+        dot.set_data(*cells[t : t + 1].T)
+
+    return update
+
+
 def square(env: Any) -> tuple[int, int]:
     """Returns the columns and rows of a square."""
     return env.size, env.size
@@ -499,6 +541,8 @@ DRAWN: dict[str, Draw] = {
     "Swimmer-misc": plane,
     "GridNavigation": grid,
     "DarkRoom": grid,
+    "RoomKeyDoor": key_and_door,
+    "MetaFrozenLake": lake,
     "Catch": pieces(lambda env: (env.columns, env.rows), _caught),
     "LPGGrid": pieces(square, _objects),
     "TwoColors": pieces(square, _colours),
