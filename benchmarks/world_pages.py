@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
 
 from metarl_jax import catalogue, spaces
-from metarl_jax.envs import locomotion, robots
+from metarl_jax.envs import locomotion, robots, treasure_hunt
 from metarl_jax.envs.mujoco import ALL_ROBOTS, Positions, is_installed
 from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.options import options_of
@@ -179,6 +179,23 @@ def draw_tasks(tasks: TaskDistribution, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def draw_hunts(tasks: TaskDistribution, path: Path) -> None:
+    """Draws the mountain, the start and where treasures are."""
+    goals = jax.vmap(tasks.sample)(jax.random.split(jax.random.key(0), 1000)).goal
+    figure = Figure(figsize=(3.2, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.add_patch(
+        Circle((0, 0), treasure_hunt.MOUNTAIN_RADIUS, color=GREY, alpha=0.3, lw=0)
+    )
+    axes.plot(0, 0, "^", color=GREY)
+    axes.scatter(*np.asarray(goals).T, s=6, color=PALETTE[0], alpha=0.4, lw=0)
+    axes.plot(*treasure_hunt.START, "o", color=PALETTE[1])
+    axes.set(xlim=(-1.55, 1.55), ylim=(-1.55, 1.55), aspect="equal")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=100)
+
+
 def draw_planar(robot: str, path: Path) -> None:
     """Draws a planar robot that acts at random, later poses more solid."""
     tree, physics = planar_robot(robot)
@@ -261,7 +278,9 @@ def draw(only: list[str]) -> None:
         if made and not any(name.startswith(stem) for stem in BODIES):
             tasks = catalogue.load(name, "worlds").tasks()
             figure = PAGES / f"{name}.png"
-            if name == "rooms":
+            if name == "treasure-hunt":
+                draw_hunts(tasks, figure)
+            elif name == "rooms":
                 rooms_of([tasks.sample(jax.random.key(i)) for i in (0, 1)], figure)
             elif name == "meta-frozen-lake":
                 lakes_of([tasks.sample(jax.random.key(i)) for i in range(4)], figure)

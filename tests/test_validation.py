@@ -190,7 +190,7 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("correction_coeff", "exploration", "scaling", "damping"), ZERO),
     **dict.fromkeys(("reward_std", "reward_noise_std", "common", "noise_std"), ZERO),
     **dict.fromkeys(("reward_probability", "crossed_wires"), ZERO),
-    **dict.fromkeys(("opened", "most_sticky"), ZERO),
+    **dict.fromkeys(("opened", "most_sticky", "cost", "height"), ZERO),
     **dict.fromkeys(("num_rules", "num_distractors"), (0,)),
     **dict.fromkeys(("min_radius", "max_radius", "coeff", "log_scale"), ZERO),
     **dict.fromkeys(

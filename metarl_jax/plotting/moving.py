@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
 from metarl_jax.envs.rooms import CELLS
+from metarl_jax.envs.treasure_hunt import MOUNTAIN_RADIUS
 from metarl_jax.plotting.boards import draw_maze, draw_rooms
 from metarl_jax.plotting.roads import draw_moment
 from metarl_jax.plotting.robots import draw_pose, show_all
@@ -164,6 +165,15 @@ def plane(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]
         way.set_data(*own[: t + 1].T)
         dot.set_data(*own[t : t + 1].T)
 
+    return update
+
+
+def treasure(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws a point on its way to a treasure, and the mountain."""
+    axes.add_patch(Circle((0, 0), MOUNTAIN_RADIUS, color=GREY, alpha=0.3, lw=0))
+    axes.plot(0, 0, "^", color=GREY, markersize=7)
+    update = plane(axes, film, others)
+    axes.set(xlim=(-1.55, 1.55), ylim=(-1.55, 1.55))
     return update
 
 
@@ -549,6 +559,7 @@ DRAWN: dict[str, Draw] = {
     "Bandit": arms,
     "Maze": maze,
     "Rooms": rooms,
+    "TreasureHunt": treasure,
     "Driving": driven,
     "XLand-MiniGrid": room,
     "TabularMDP": circle,
