@@ -4,8 +4,9 @@
 
 A page is `docs/worlds/NAME.md`. What it says of the task is written by hand; what
 stands between two marks is made here, from the world itself and from
-`benchmarks/results/worlds.json` (`worlds.py`) and `references.json` (`references.py`).
-A world without a page gets one.
+`benchmarks/results/`: `worlds.json` (`worlds.py`), `references.json`
+(`references.py`), and what was seen to learn in it, in `robot_learning.json`,
+`world_learning.json` or else `matrix.json`. A world without a page gets one.
 """
 
 import argparse
@@ -35,6 +36,11 @@ PAGES = ROOT / "docs" / "worlds"
 RESULTS = Path(__file__).parent / "results"
 BEGIN = "<!-- made by benchmarks/world_pages.py -->"
 END = "<!-- to here -->"
+AGENTS = {
+    "task-shown": "told the task",
+    "told": "told the task",
+    "memoryless": "no memory",
+}
 BODIES = {
     "half-cheetah": "half-cheetah",
     "walker": "walker",
@@ -58,9 +64,42 @@ def acts(space: Any) -> str:
     return f"{size} numbers within {number(low)} and {number(high)}"
 
 
-def record(name: str) -> dict[str, Any]:
+def record(name: str, part: str = "worlds") -> dict[str, Any]:
     path = RESULTS / name
-    return json.loads(path.read_text())["worlds"] if path.exists() else {}
+    return json.loads(path.read_text())[part] if path.exists() else {}
+
+
+def learned(name: str) -> list[str]:
+    """Returns a table of what was trained in a world, and what came of it."""
+    long = record("robot_learning.json", "pairs")
+    long |= record("world_learning.json", "arms")
+    short = record("matrix.json", "pairs")
+    rows = {}
+    for pair in (*long, *short):
+        world, _, method = pair.partition("/")
+        if world != name or method in rows:
+            continue
+        page = PAGES.parent / "algorithms" / f"{method.replace('-', '_')}.md"
+        who = AGENTS.get(method, method)
+        who = f"[{who}](../algorithms/{page.name})" if page.exists() else who
+        if pair in long:
+            row = long[pair]
+            first, last = row["return_mean"][0], row["return_mean"][-1]
+            low, high = row["return_ci"][-1]
+            told = f"({number(low)} to {number(high)}, {row['num_seeds']} seeds)"
+            seconds = row["cpu_seconds"]
+        else:
+            row = short[pair]
+            first, last, gain = row["before"], row["after"], row["difference"]
+            told = f"(gain {number(gain)} ± {number(row['half_width'])}, one seed)"
+            seconds = row["seconds"]
+        rows[method] = (
+            f"| {who} | {number(first)} | {number(last)} {told} | {seconds:.0f} |"
+        )
+    if not rows:
+        return []
+    head = "| trained here | first round | last round | seconds of training |"
+    return ["", head, "|---|---|---|---|", *rows.values()]
 
 
 def facts(name: str) -> str:
@@ -94,6 +133,7 @@ def facts(name: str) -> str:
             flag = f"`--{option.name.replace('_', '-')}`"
             told = " ".join(option.help.split())
             lines.append(f"| {flag} | `{option.default}` | {told} |")
+    lines += learned(name)
     return "\n".join(lines)
 
 
@@ -117,7 +157,9 @@ nothing; [robots](../robots.md) have a page of their own, and there is one on
 {rows}
 
 Returns are of 200 held-out tasks, an episode each, with 95 % intervals over tasks;
-steps a second are of a policy of two hidden layers of 64 in 64 copies.
+steps a second are of a policy of two hidden layers of 64 in 64 copies. What was trained
+has 95 % intervals over [seeds](../results/worlds.md), or is one seed of two minutes and
+its gain with an interval over tasks ([worlds and methods](../results/matrix.md)).
 
 ```sh
 python benchmarks/worlds.py
