@@ -7,6 +7,7 @@ import inspect
 import io
 import itertools
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import tyro
 
 from metarl_jax import catalogue
 from metarl_jax.choice import Choice
+from metarl_jax.cli.screen import say
 from metarl_jax.options import Option, options_of
 
 MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone)
@@ -133,16 +135,31 @@ def parse_known(kind: type, args: Sequence[str], *, prog: str) -> tuple[Any, lis
     Raises:
       ValueError: one sentence, where tyro would print a box and exit.
     """
-    output = io.StringIO()
+    printed, errors = _Help(sys.stdout), io.StringIO()
     try:
-        with contextlib.redirect_stderr(output):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
             return tyro.cli(
                 kind, args=args, prog=prog, config=MARKERS, return_unknown_args=True
             )
     except SystemExit as exit_:
         if not exit_.code:
+            say(printed.getvalue().removesuffix("\n"))
             raise
-        raise ValueError(_sentence(output.getvalue(), args, prog)) from None
+        raise ValueError(_sentence(errors.getvalue(), args, prog)) from None
+
+
+class _Help(io.StringIO):
+    """What is printed for a screen that may be closed before all of it was."""
+
+    def __init__(self, screen: Any):
+        super().__init__()
+        self.isatty = lambda: screen is not None and screen.isatty()
+        self.letters = getattr(screen, "encoding", None) or "utf-8"
+
+    @property
+    def encoding(self) -> str:
+        """The screen's, which decides how boxes are drawn."""
+        return self.letters
 
 
 def take(kind: type, args: list[str], *, prog: str) -> tuple[Any, list[str]]:
