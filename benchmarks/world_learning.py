@@ -61,7 +61,7 @@ def steps(number: int) -> dict[str, Any]:
 # name, and its agents.
 ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "driving": ({**steps(160), "maml": {"num_steps": 30}}, ["rl2", "maml", "told"]),
-    "maze": ({**steps(450), "varibad": steps(150)}, ["rl2", "varibad"]),
+    "maze": ({**steps(450), "varibad": steps(600)}, ["rl2", "varibad"]),
     "minatar": (
         {
             **steps(75),
@@ -73,6 +73,14 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "xland": (
         {**steps(45), "num_tasks": 32, "num_rule_sets": 1000},
         ["rl2", "memoryless"],
+    ),
+    "metaworld-ml1": (
+        {
+            **{"task_name": "reach", "horizon": 150, "num_tasks": 40},
+            **{"num_minibatches": 8, "num_epochs": 4, "value_scale": 200.0},
+            **{"lr": 1e-3, "num_steps": 100},
+        },
+        ["rl2"],
     ),
 }
 
@@ -336,6 +344,8 @@ def main() -> None:
     for arm in apart(__file__, wanted, arms, *seeds):
         write(args.output, {"arms": arms})
         print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
+    if not arms:
+        return
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)

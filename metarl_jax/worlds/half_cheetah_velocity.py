@@ -24,7 +24,7 @@ def tasks(
 
 
 RUNNING = {
-    "task-shown": {"num_tasks": 20, "num_steps": 100},
+    "task-shown": {"num_tasks": 20, "num_steps": 300},
     "gradient": {
         "num_tasks": 10,
         "num_episodes": 10,
@@ -32,8 +32,8 @@ RUNNING = {
         "num_eval_episodes": 10,
         "discount": 0.99,
     },
-    "maml": {"inner_lr": 0.3, "max_kl": 0.03},
-    "promp": {"inner_lr": 0.3, "outer_lr": 3e-3},
+    "maml": {"num_steps": 500, "inner_lr": 0.3, "max_kl": 0.03},
+    "promp": {"num_steps": 500, "inner_lr": 0.3, "outer_lr": 3e-3},
     "memory": {
         "num_tasks": 64,
         "num_episodes": 2,
