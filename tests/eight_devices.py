@@ -49,6 +49,7 @@ PROBLEMS = {
 SETTINGS = {
     **dict.fromkeys(("anil", "cavia", "emaml", "meta_sgd", "promp", "es_maml"), ASCENT),
     "maml": {"outer_optimizer": REGION},
+    "hyperx": {"novelty_hidden_sizes": (8,), "novelty_output_size": 2},
     "amago": {"num_updates": 2, "batch_size": 16, "hidden_sizes": (8,)},
     "pearl": {
         "num_train_tasks": NUM_TASKS,
