@@ -19,6 +19,9 @@ from metarl_jax.surrogates import Surrogate
 from metarl_jax.types import Agent, Differentiation, Key, Params, Policy, Trajectory
 
 Number = float | jax.Array
+# What an optimiser is told, of parameters, a minibatch's observations, a key and the
+# part of the passes that is over.
+Tell = Callable[[Params, Any, Key, jax.Array], dict[str, Any]]
 
 
 class Hyperparameters(NamedTuple):
@@ -172,6 +175,7 @@ def update_in_epochs(
     gae_lambda: Number = 0.95,
     entropy_coeff: Number = 0.01,
     value_coeff: Number = 0.5,
+    tell: Tell | None = None,
 ) -> Agent:
     """Takes several passes over the same steps, in minibatches; PPO where it clips.
 
@@ -192,6 +196,7 @@ def update_in_epochs(
       gae_lambda: λ.
       entropy_coeff: c_H.
       value_coeff: c_V.
+      tell: what the optimiser is told of every minibatch; None: nothing.
 
     Returns:
       The agent after all updates.
@@ -226,20 +231,29 @@ def update_in_epochs(
         total = gain + entropy_coeff * entropy - 0.5 * value_coeff * error
         return -total / count
 
-    def descend(carry, minibatch):
-        params, state = carry
+    def descend(carry, inputs):
+        (params, state), (minibatch, *told) = carry, inputs
         value, gradient = jax.value_and_grad(minibatch_loss)(params, minibatch)
-        return updates.descend(optimizer, state, params, gradient, value), None
+        extra = {} if tell is None else tell(params, minibatch[0].obs, *told)
+        new = updates.descend(optimizer, state, params, gradient, value, **extra)
+        return new, None
 
-    def epoch(carry, key):
+    def epoch(carry, inputs):
+        key, *part = inputs
         # Valid steps first, in a random order, then dealt out like cards.
         uniform = jax.random.uniform(key, data[0].mask.shape)
         order = jnp.argsort(jnp.where(data[0].mask, uniform, 2.0))
         dealt = order[: size * num_minibatches].reshape(size, num_minibatches).T
         minibatches = jax.tree.map(lambda x: x[dealt], data)
-        return jax.lax.scan(descend, carry, minibatches)[0], None
+        told = []
+        if tell is not None:
+            keys = jax.random.split(jax.random.fold_in(key, 1), num_minibatches)
+            told = [keys, jnp.broadcast_to(part[0], (num_minibatches,))]
+        return jax.lax.scan(descend, carry, (minibatches, *told))[0], None
 
-    (params, state), _ = jax.lax.scan(
-        epoch, (agent.params, agent.inner_state), jax.random.split(key, num_epochs)
-    )
+    inputs = [jax.random.split(key, num_epochs)]
+    if tell is not None:
+        inputs.append(jnp.linspace(0.0, 1.0, num_epochs))
+    start = agent.params, agent.inner_state
+    (params, state), _ = jax.lax.scan(epoch, start, inputs)
     return agent._replace(params=params, inner_state=state)

@@ -5,11 +5,14 @@ Read from a path that the user gives; nothing of it comes with this package.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from metarl_jax.optimizer_network import OptimizerNetwork
 from metarl_jax.types import Params
 
 _LIFETIME = "lstm/~/meta_lstm/~unroll/"
@@ -56,6 +59,45 @@ def disco_103(path: str | Path) -> Params:
     if arrays:
         raise ValueError(f"{path} holds more than Disco103 does: {sorted(arrays)}")
     return {"params": _nested(found)}
+
+
+def open_optimizer(path: str | Path) -> tuple[Params, OptimizerNetwork]:
+    """Reads a published optimiser of OPEN (Goldie et al. 2024, arXiv 2407.07082).
+
+    Args:
+      path: of an array of all its parameters in a row, such as `breakout_OPEN.npy`.
+
+    Returns:
+      Parameters, and the `OptimizerNetwork` that they are of.
+
+    Raises:
+      ValueError: if there are not as many as of a network of 8 and 16, or, as the one
+        for several environments, of 16 and 32.
+    """
+    flat = np.load(path, allow_pickle=False)
+    networks = [OptimizerNetwork(8, 16), OptimizerNetwork(16, 32)]
+    counts = {optax.tree.size(network.zeros()): network for network in networks}
+    if flat.ndim != 1 or flat.size not in counts:
+        raise ValueError(
+            f"{path} must hold {' or '.join(map(str, counts))} numbers in a row, as "
+            f"optimisers of OPEN do; its shape is {flat.shape}"
+        )
+    network = counts[flat.size]
+    shapes: Any = network.zeros()["params"]
+    tree, start = {}, 0
+    # In the file's order, which is that of its own layers' and parameters' names.
+    for layer in ("gru", "hidden_0", "norm_0", "hidden_1", "norm_1", "output"):
+        leaves, treedef = jax.tree.flatten(shapes[layer])
+        ends = start + np.cumsum([leaf.size for leaf in leaves])
+        parts = np.split(flat[: ends[-1]], [start, *ends[:-1]])[1:]
+        tree[layer] = treedef.unflatten(
+            [
+                jnp.asarray(x.reshape(leaf.shape))
+                for x, leaf in zip(parts, leaves, strict=True)
+            ]
+        )
+        start = ends[-1]
+    return {"params": tree}, network
 
 
 def _taken(arrays: dict[str, np.ndarray], name: str, path: str | Path) -> jax.Array:

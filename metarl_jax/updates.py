@@ -18,6 +18,7 @@ def descend(
     params: Params,
     gradient: Params,
     loss: jax.Array,
+    **told: Any,
 ) -> tuple[Params, Any]:
     """Takes one step of an optax optimiser.
 
@@ -28,12 +29,13 @@ def descend(
       gradient: of the loss at θ.
       loss: `[]`, told as `value` to optimisers that want it, such as
         `optax.contrib.reduce_on_plateau`.
+      **told: what else is told to those that want it.
 
     Returns:
       The new parameters and the optimiser's new state.
     """
     updates, optimizer_state = optax.with_extra_args_support(optimizer).update(
-        gradient, optimizer_state, params, value=loss
+        gradient, optimizer_state, params, value=loss, **told
     )
     return optax.apply_updates(params, updates), optimizer_state
 

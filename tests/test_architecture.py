@@ -36,7 +36,7 @@ LAYERS = [
     {"policies", "envs", "strategies"},
     {"rollout", "outer_loop"},
     {"trials", "adaptation", "lifetimes", "actor_critic", "histories", "bonuses"},
-    {"learned_numbers", "rule_learner"},
+    {"learned_numbers", "rule_learner", "optimizer_network"},
     {"algorithms", "update_rules"},
     {"evaluation", "intervals"},
     {"differences", "sample_efficiency"},
