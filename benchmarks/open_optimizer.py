@@ -4,7 +4,7 @@
 
 Fresh agents, an actor and a critic of 64-64, learn by epochs of minibatches and are
 evaluated on fresh episodes; only what moves the parameters differs. Adam's learning
-rate is the best of five on another seed, with the budget it is then tried with. The
+rate is the best of four on another seed, with the budget it is then tried with. The
 optimisers are files of Goldie et al. 2024 (arXiv 2407.07082) in FOLDER: one learned on
 MinAtar's Breakout, and one on several environments at once.
 
@@ -51,12 +51,12 @@ WORLDS: dict[str, Any] = {
 }
 # What differs from world to world: streams, steps, minibatches, updates in a round.
 SIZES = {
-    "breakout": (64, 128, 8, 10),
+    "breakout": (64, 128, 8, 5),
     "catch": (16, 32, 4, 20),
     "cartpole": (16, 64, 4, 20),
 }
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-ROUNDS, NUM_EPOCHS, ENTROPY_COEFF, NORM, EVAL_EPISODES = 6, 4, 0.01, 0.5, 16
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+ROUNDS, NUM_EPOCHS, ENTROPY_COEFF, NORM, EVAL_EPISODES = 6, 4, 0.01, 0.5, 64
 
 
 class Trial:
@@ -156,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="learned optimisers beside Adam")
     parser.add_argument("--optimizers", type=Path, required=True)
     parser.add_argument("--world", choices=list(WORLDS), default="breakout")
+    parser.add_argument("--rules", nargs="+", default=["breakout", "multi"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
@@ -166,7 +167,7 @@ def main() -> None:
     rate = RATES[int(np.argmax(score))]
     print(dict(zip(RATES, score.round(2).tolist(), strict=True)), rate, flush=True)
     curves = {"Adam, tuned": measured(trial.by_adam, [(rate, key) for key in keys])}
-    for name in ("breakout", "multi"):
+    for name in args.rules:
         rule, network = open_optimizer(args.optimizers / f"{name}.npy")
         curves[f"OPEN, {name}"] = measured(
             trial.by_network(network), [(rule, key) for key in keys]
