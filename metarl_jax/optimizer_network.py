@@ -108,27 +108,26 @@ def network_optimizer(
         g, _ = jax.flatten_util.ravel_pytree(updates)
         p, g = p[:, None], g[:, None]
         shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
-        sizes = np.array([math.prod(shape) for shape in shapes])
+        sizes = [math.prod(shape) for shape in shapes]
 
         def spread(each):
-            """Repeats what there is of every tensor, `[L, ...] -> [P, ...]`."""
-            return jnp.repeat(each, sizes, axis=0, total_repeat_length=len(p))
+            """Repeats what there is of every tensor, L of `[...]` -> `[P, ...]`."""
+            return jnp.concatenate(
+                [
+                    jnp.broadcast_to(x, (size, *jnp.shape(x)))
+                    for x, size in zip(each, sizes, strict=True)
+                ]
+            )
 
         decay = jnp.asarray(DECAYS, p.dtype)
         m = decay * state.momentum + (1.0 - decay) * g
         own = jnp.concatenate([p, *_conditioned(m), *_conditioned(g)], axis=-1)
         parts = jnp.split(own, np.cumsum(sizes)[:-1])
-        square = jnp.stack([jnp.mean(x**2, axis=0) for x in parts])
-        own = own * jax.lax.rsqrt(1e-5 + spread(square))
-        depth, noisy = (
-            spread(jnp.stack(jax.tree.leaves(x))) for x in (told.depth, told.noisy)
-        )
-        active = jnp.concatenate(
-            [
-                jnp.broadcast_to(x, shape).ravel()
-                for x, shape in zip(jax.tree.leaves(told.dormancy), shapes, strict=True)
-            ]
-        )
+        square = spread([jnp.mean(x**2, axis=0) for x in parts])
+        own = own * jax.lax.rsqrt(1e-5 + square)
+        depth, noisy = (spread(jax.tree.leaves(x)) for x in (told.depth, told.noisy))
+        each = zip(jax.tree.leaves(told.dormancy), shapes, strict=True)
+        active = jnp.concatenate([jnp.broadcast_to(x, s).ravel() for x, s in each])
         shared = [extra["progress"], depth, extra["epoch_progress"], active]
         shared = [jnp.broadcast_to(x, p.shape[:1])[:, None] for x in shared]
         features = jnp.concatenate([own, *shared], axis=-1)

@@ -385,6 +385,17 @@ def test_learned_rules_quote_their_records():
             ends = f"{result['low'][-1]:.1f} … {result['high'][-1]:.1f}"
             expected = [*(f"{x:.1f}" for x in result["return"]), ends]
             assert quoted[rule][: len(expected)] == expected
+    for world, result in record("open_optimizer.json")["worlds"].items():
+        digits = 2 if world == "catch" else 1
+        label = {"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"}
+        for rule, row in result["rows"].items():
+            if rule == "Adam, tuned":
+                rule += f" ({result['learning_rate']:g})"
+            expected = [f"{x:.{digits}f}" for x in row["return"]]
+            low, high = row["low"][-1], row["high"][-1]
+            expected += [f"{low:.{digits}f} … {high:.{digits}f}"]
+            expected += [f"{row['cpu_seconds_a_life']:.1f}"]
+            assert quoted[f"{label[world]}: {rule}"] == expected
     for method, row in record("two-colors.json")["rows"].items():
         low, high = row["interval"]
         expected = f"{row['reward']:.3f} ({low:.3f} … {high:.3f})"

@@ -40,6 +40,8 @@ SIZES = {
         "optimizer": optax.sgd(lr),
         **{"num_updates": 2, "batch_size": 4, "hidden_sizes": (3,)},
     },
+    # From an optimiser that moves nothing, small perturbations of it change no action.
+    "learned_optimizer": lambda lr: {"outer_optimizer": optax.sgd(lr), "sigma": 1.0},
     "varibad": lambda lr: {"outer_optimizer": optax.sgd(lr), "core": GRU(3)},
     "hyperx": lambda lr: {
         **{"outer_optimizer": optax.sgd(lr), "core": GRU(3)},
@@ -89,7 +91,8 @@ def test_what_is_not_finite_is_skipped_whatever_it_is(name):
             )
     # Of a rule that is learned the fresh agent carries the rule, and its own parameters
     # are as they were drawn.
-    part = "inner_state" if name in ("lpg", "lpo", "meta_gradients") else "params"
+    rules = ("lpg", "lpo", "learned_optimizer", "meta_gradients")
+    part = "inner_state" if name in rules else "params"
     moved = optax.tree.sub(getattr(new.agent, part), getattr(old.agent, part))
     assert max(np.abs(x[0]).max() for x in jax.tree.leaves(moved)) > 0
     if hasattr(info, "accepted"):

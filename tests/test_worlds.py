@@ -58,7 +58,8 @@ def why_not(world, method):
     if world == "xland" and not xland.is_installed():
         return r'pip install "metarl-jax\[games\]"'
     tasks = built_once(world, jax.config.jax_enable_x64).tasks()
-    if method in ("lpg", "lpo", "meta-gradients") and isinstance(tasks.env, Host):
+    lives = ("lpg", "lpo", "open", "meta-gradients")
+    if method in lives and isinstance(tasks.env, Host):
         return "is stepped on the host"
     if method == "pearl" and not hasattr(tasks.action_space, "low"):
         return "squashed actions need a Box"
