@@ -101,6 +101,15 @@ grid_navigation = World(
             "num_eval_episodes": 1,
             "num_adaptation_steps": 3,
         },
+        "amago": {
+            "num_tasks": 8,
+            "discount": 0.97,
+            "num_steps": 400,
+            "decay_steps": 400,
+            "entropy_coeff": 0.01,
+            "relabel_fraction": 0.8,
+            "hindsight_fraction": 0.0,
+        },
         "varibad": {
             "decoder": "reward-per-state",
             "num_bounds": None,  # all of them cost no more

@@ -19,6 +19,13 @@ half_circle = World(
             "num_eval_episodes": 1,
             "num_adaptation_steps": 5,
         },
+        "amago": {
+            "num_tasks": 16,
+            "num_steps": 300,
+            "decay_steps": 300,
+            "relabel_fraction": 0.8,
+            "hindsight_fraction": 0.0,
+        },
         "inference": {
             "num_episodes": 6,
             "num_train_tasks": 160,

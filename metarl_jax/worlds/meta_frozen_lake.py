@@ -42,5 +42,6 @@ meta_frozen_lake = World(
             "num_eval_episodes": 1,
             "num_adaptation_steps": 5,
         },
+        "amago": {"num_tasks": 8, "num_steps": 400, "decay_steps": 400},
     },
 )

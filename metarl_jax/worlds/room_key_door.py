@@ -44,5 +44,6 @@ room_key_door = World(
             "num_eval_episodes": 1,
             "num_adaptation_steps": 3,
         },
+        "amago": {"num_tasks": 8, "num_steps": 400, "decay_steps": 400},
     },
 )

@@ -1,0 +1,169 @@
+"""A memory trained off-policy beside RL²: return by steps of the environment.
+
+    python benchmarks/off_policy.py [--arms WORLD/AGENT …]
+
+Every agent trains with its seeds in one program, in a process of its own, and meets
+held-out tasks by the one protocol; intervals are over seeds. `amago-relabelled` replays
+trials with the rewards of other tasks, as its world's defaults say. Seconds are those
+of the CPU that a seed took, without compiling. Arms already recorded are not run again.
+Writes JSON, draws `docs/results/off-policy.png` and prints a markdown table.
+"""
+
+import argparse
+import inspect
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from measuring import apart, hardware, write
+from world_learning import told_of
+
+import metarl_jax
+from metarl_jax.choice import Choice
+from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.runs.devices import Placement
+from metarl_jax.runs.lowering import lower
+
+OUTPUT = Path(__file__).parent / "results" / "off_policy.json"
+FIGURE = Path(__file__).parent.parent / "docs" / "results" / "off-policy.png"
+NUM_POINTS = 60
+AGENTS = {"rl2": "RL²", "amago": "AMAGO", "amago-relabelled": "AMAGO, relabelled"}
+
+
+def steps(number: int) -> dict[str, Any]:
+    """Returns how long is trained."""
+    return {"num_steps": number, "decay_steps": number}
+
+
+# By the world: what differs from its defaults for each agent.
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "grid-navigation": {
+        "rl2": steps(150),
+        "amago": {"relabel_fraction": 0.0},
+        "amago-relabelled": {},
+    },
+    "half-circle": {"rl2": steps(150), "amago-relabelled": {}},
+    "room-key-door": {"rl2": steps(150), "amago": {}},
+    "meta-frozen-lake": {"rl2": steps(150), "amago": {}},
+}
+
+
+def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
+    """Builds what an arm trains."""
+    method = agent.partition("-")[0]
+    options = ARMS[world][agent] | options
+    known = inspect.signature(Choice(world, method).load()).parameters
+    options = {name: value for name, value in options.items() if name in known}
+    return metarl_jax.make_experiment(world, method=method, **options)
+
+
+def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
+    """Trains an arm and evaluates it."""
+    experiment = build(world, agent)
+    times: list[float] = []
+    trained = metarl_jax.train(
+        experiment,
+        num_seeds=num_seeds,
+        callback=lambda step, info: times.append(time.process_time()),
+        quiet=True,
+    )
+    rows = trained.metrics
+    num = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
+    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
+    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
+
+    def curve(name):
+        def by_seed(row):
+            return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
+
+        means = [np.mean([by_seed(rows[i]) for i in chunk], axis=0) for chunk in chunks]
+        return np.round(means, 3).tolist()
+
+    return {
+        "options": dict(experiment.origin.options),
+        "num_seeds": num_seeds,
+        "num_steps": len(rows),
+        "environment_steps": num * len(rows),
+        "cpu_seconds": per_step * len(rows),
+        "curve": {
+            "environment_steps": [int(num * (chunk[-1] + 1)) for chunk in chunks],
+            **{name: curve(name) for name in ("return_before", "return_after")},
+        },
+        **told_of(metarl_jax.evaluate(trained)),
+        "hardware": hardware(),
+    }
+
+
+def table(arms: dict[str, dict]) -> str:
+    """Lays out the arms as a markdown table."""
+    lines = [
+        "| world | agent | first episode | last (95 % interval over seeds) | seeds | "
+        "thousand steps | CPU s a seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for world, agents in ARMS.items():
+        for agent in agents:
+            record = arms.get(f"{world}/{agent}")
+            if record is None:
+                continue
+            low, high = record["return_ci"][-1]
+            mean = record["return_mean"]
+            lines.append(
+                f"| {world} | {AGENTS[agent]} | {mean[0]:.2f} | {mean[-1]:.2f} "
+                f"({low:.2f} to {high:.2f}) | {record['num_seeds']} | "
+                f"{record['environment_steps'] / 1e3:.0f} | "
+                f"{record['cpu_seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def draw(arms: dict[str, dict]) -> Figure:
+    """Draws a world a panel: the last episode's return while learning."""
+    worlds = [w for w in ARMS if any(key.startswith(f"{w}/") for key in arms)]
+    figure = Figure(figsize=(3.6 * len(worlds), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(worlds), squeeze=False).ravel()
+    for axes, world in zip(panels, worlds, strict=True):
+        for i, agent in enumerate(AGENTS):
+            record = arms.get(f"{world}/{agent}")
+            if record is None:
+                continue
+            at = np.array(record["curve"]["environment_steps"])
+            seeds = np.array(record["curve"]["return_after"])
+            axes.plot(at, seeds.mean(axis=1), color=PALETTE[i], label=AGENTS[agent])
+            axes.plot(at, seeds, color=PALETTE[i], lw=0.5, alpha=0.6)
+        axes.set(title=world, xlabel="environment steps", xscale="log")
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("return of the last episode")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Trains AMAGO beside RL².")
+    parser.add_argument("--arms", nargs="*", metavar="WORLD/AGENT")
+    parser.add_argument("--num-seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        world, _, agent = args.only.partition("/")
+        print(json.dumps(measure(world, agent, args.num_seeds)))
+        return
+    every = [f"{world}/{agent}" for world, agents in ARMS.items() for agent in agents]
+    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
+    wanted = every if args.arms is None else args.arms
+    for arm in apart(__file__, wanted, arms, "--num-seeds", str(args.num_seeds)):
+        write(args.output, {"arms": arms})
+        print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
+    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
+    with rc_context(STYLE):
+        FigureCanvasAgg(draw(arms)).print_png(beside)
+    print(table(arms))
+
+
+if __name__ == "__main__":
+    main()
