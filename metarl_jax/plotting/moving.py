@@ -273,7 +273,7 @@ def key_and_door(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int]
     del others
     axes.set(xlim=(-0.5, size - 0.5), ylim=(-0.5, size - 0.5), aspect="equal")
     axes.set(xticks=range(size), yticks=range(size), xlabel="x", ylabel="y")
-    look = {"color": PALETTE[5], "markeredgecolor": "k"}
+    look: Any = {"color": PALETTE[5], "markeredgecolor": "k"}
     axes.plot(*task.door, "s", markersize=16, **look)
     (key,) = axes.plot([], [], "P", markersize=12, **look)
     (way,) = axes.plot([], [], color=PALETTE[0], lw=1.2)
@@ -295,7 +295,7 @@ def lake(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     axes.set(xlim=(-0.5, size - 0.5), ylim=(-0.5, size - 0.5), aspect="equal")
     axes.set(xticks=range(size), yticks=range(size), xlabel="x", ylabel="y")
     picture = axes.imshow(holes[0].T, origin="lower", cmap="Blues", vmin=0, vmax=1.2)
-    look = {"color": PALETTE[5], "markeredgecolor": "k", "markersize": 18}
+    look: Any = {"color": PALETTE[5], "markeredgecolor": "k", "markersize": 18}
     axes.plot(size - 1, size - 1, "*", **look)
     (way,) = axes.plot([], [], color=GREY, lw=1.2)
     (dot,) = axes.plot([], [], "o", color=PALETTE[1], markersize=11)

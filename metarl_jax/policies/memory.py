@@ -129,7 +129,9 @@ class MemoryPolicy(nn.Module):
         """
         return self.apply(params, self._begun(memory), steps, method="_unroll")
 
-    def recall(self, params: Params, memory: Recollection | None, steps: Trajectory):
+    def recall(
+        self, params: Params, memory: Recollection | None, steps: Trajectory
+    ) -> Any:
         """Returns what the head reads along a stream of steps.
 
         Args:
