@@ -91,7 +91,7 @@ class Trial:
     def by_adam(self, rate: Any, key: Any) -> Any:
         """The same by Adam."""
         clip = optax.clip_by_global_norm(NORM)
-        each = {"actor": clip, "critic": clip}
+        each: dict[Any, Any] = {"actor": clip, "critic": clip}
         optimizer = optax.chain(
             optax.partition(each, {name: name for name in each}),
             optax.adam(rate, eps=1e-5),
