@@ -35,12 +35,14 @@ class DiscoAgent(nn.Module):
       hidden_sizes: of the layers that read the observation, flattened.
       model_size: of the model's recurrent state.
       head_size: of the layer before what is predicted of an action.
+      prediction_size: of y and of z.
     """
 
     num_actions: int
     hidden_sizes: tuple[int, ...] = (512, 512)
     model_size: int = 128
     head_size: int = 128
+    prediction_size: int = PREDICTION_SIZE
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> disco.Predictions:
@@ -48,14 +50,18 @@ class DiscoAgent(nn.Module):
         small = nn.initializers.truncated_normal(1e-2)
         torso = Mlp(self.hidden_sizes, name="torso")(obs)
         logits = nn.Dense(self.num_actions, kernel_init=small, name="logits")(torso)
-        y = nn.Dense(PREDICTION_SIZE, kernel_init=small, name="y")(torso)
+        y = nn.Dense(self.prediction_size, kernel_init=small, name="y")(torso)
         cell = nn.Dense(self.model_size, name="root")(torso)[..., None, :]
         actions = jnp.broadcast_to(
             jnp.eye(self.num_actions), (*obs.shape[:-1], *2 * (self.num_actions,))
         )
         cell = jnp.broadcast_to(cell, (*actions.shape[:-1], self.model_size))
         after, _ = Lstm(self.model_size, name="model")((jnp.tanh(cell), cell), actions)
-        sizes = {"z": PREDICTION_SIZE, "next_logits": self.num_actions, "q": VALUE_BINS}
+        sizes = {
+            "z": self.prediction_size,
+            "next_logits": self.num_actions,
+            "q": VALUE_BINS,
+        }
         of_actions = {
             name: Mlp((self.head_size, size), name=name)(after)
             for name, size in sizes.items()
@@ -93,14 +99,14 @@ class DiscoInfo(NamedTuple):
     skipped: jax.Array  # [] bool: too little to learn from, or it was not finite
 
 
-class _Acting(NamedTuple):
+class Acting(NamedTuple):
     """An agent as a policy, of which a life sees no more than the actions."""
 
     predict: Any
 
     def apply(self, params, memory, obs):
         """Returns the distribution of the action; there is no value."""
-        return Categorical(self.predict(params, _flat(obs)).logits), 0.0, memory
+        return Categorical(self.predict(params, flat(obs)).logits), 0.0, memory
 
 
 class Learner(NamedTuple):
@@ -121,6 +127,7 @@ def disco_learner(
     tasks: TaskDistribution,
     rule: Params,
     *,
+    network: UpdateNetwork | None = None,
     hidden_sizes: tuple[int, ...] = (512, 512),
     model_size: int = 128,
     head_size: int = 128,
@@ -137,6 +144,7 @@ def disco_learner(
       tasks: the family, with discrete actions.
       rule: parameters of an `UpdateNetwork`, such as those that
         `metarl_jax.published.disco_103` reads.
+      network: of which they are; None: of the size of Disco103.
       hidden_sizes: of the agent's layers.
       model_size: of its model's recurrent state.
       head_size: of the layer before what is predicted of an action.
@@ -175,12 +183,14 @@ def disco_learner(
         raise ValueError(
             f"the rule is for discrete actions; got {tasks.action_space!r}"
         )
-    agent = DiscoAgent(num_actions, hidden_sizes, model_size, head_size)
-    network = UpdateNetwork()
+    network = UpdateNetwork() if network is None else network
+    agent = DiscoAgent(
+        num_actions, hidden_sizes, model_size, head_size, network.prediction_size
+    )
     # What flax makes of a module's call may be anything.
     predict: Any = agent.apply
     say_targets: Any = network.apply
-    acting: Any = _Acting(predict)
+    acting: Any = Acting(predict)
     optimizer = optax.chain(
         optax.scale_by_adam(), optax.clip(1.0), optax.scale_by_learning_rate(lr)
     )
@@ -188,7 +198,7 @@ def disco_learner(
     def init(key: Key, task: Task) -> DiscoState:
         check_key(key)
         key_params, key_streams = jax.random.split(key)
-        obs = _flat(tasks.blank())
+        obs = flat(tasks.blank())
         params = agent.init(key_params, obs)
         whole, real = jnp.zeros(num_steps, jnp.int32), jnp.zeros(num_steps)
         one = Recorded(
@@ -223,7 +233,7 @@ def disco_learner(
             own_starts=True,
         )
         gained, episode_return = tallies.finished_returns(state.gained, steps)
-        obs = jax.vmap(jax.vmap(_flat))(steps.obs)
+        obs = jax.vmap(jax.vmap(flat))(steps.obs)
         logits = predict(state.params, obs).logits
         ended = steps.terminated | steps.truncated
         new = Recorded(obs, steps.action, logits, steps.reward, ended)
@@ -278,5 +288,6 @@ def disco_learner(
     return Learner(init, step, num_envs * num_steps)
 
 
-def _flat(obs: Any) -> jax.Array:
+def flat(obs: Any) -> jax.Array:
+    """Returns an observation as one vector."""
     return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(obs)])
