@@ -270,6 +270,13 @@ def test_further_worlds_quote_their_record():
             assert max(low for low, _ in arm["return_ci"]) <= optimum
 
 
+def test_three_rooms_quote_their_record():
+    import exploration
+
+    page = (ROOT / "docs" / "results" / "exploration.md").read_text()
+    assert exploration.table(record("exploration.json")["arms"]) in page
+
+
 def test_other_learners_quote_their_record():
     import learners
 
