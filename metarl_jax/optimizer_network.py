@@ -130,12 +130,15 @@ def network_optimizer(
         active = jnp.concatenate([jnp.broadcast_to(x, s).ravel() for x, s in each])
         shared = [extra["progress"], depth, extra["epoch_progress"], active]
         shared = [jnp.broadcast_to(x, p.shape[:1])[:, None] for x in shared]
-        features = jnp.concatenate([own, *shared], axis=-1)
+        # What is told may be more precise than the parameters.
+        features = jnp.concatenate([own, *shared], axis=-1).astype(p.dtype)
         carry, out = apply(rule, state.carry, features)
         noise = noisy * jax.random.normal(extra["key"], noisy.shape)
         step = out[:, 0] * jnp.exp(SCALE * out[:, 1]) + out[:, 2] * noise
         step = SCALE * step
-        return restore(jnp.mean(step) - step), NetworkState(m, carry)
+        step = (jnp.mean(step) - step).astype(p.dtype)
+        carry = carry.astype(state.carry.dtype)
+        return restore(step), NetworkState(m, carry)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
