@@ -157,7 +157,7 @@ class _Help(io.StringIO):
         self.letters = getattr(screen, "encoding", None) or "utf-8"
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # pyright: ignore
         """The screen's, which decides how boxes are drawn."""
         return self.letters
 
