@@ -43,13 +43,18 @@ def compile_with_names(function: Callable, *args) -> jax.stages.Compiled:
     A program in the compilation cache may have been compiled from code that stood on
     other lines: unless the lines are a part of its key.
     """
-    option = "jax_compilation_cache_include_metadata_in_key"
-    before = getattr(jax.config, option)
-    jax.config.update(option, True)
+    wanted = {
+        "jax_compilation_cache_include_metadata_in_key": True,
+        "jax_traceback_in_locations_limit": 10,
+    }
+    before = {option: getattr(jax.config, option) for option in wanted}
+    for option, value in wanted.items():
+        jax.config.update(option, value)
     try:
         return jax.jit(function).lower(*args).compile()
     finally:
-        jax.config.update(option, before)
+        for option, value in before.items():
+            jax.config.update(option, value)
 
 
 def hotspots(
