@@ -216,7 +216,8 @@ def apart(
         command = [sys.executable, script, "--only", key, *options]
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode:
-            print(f"{key}: {ended.stderr.splitlines()[-1]}", flush=True)
+            told = ended.stderr.splitlines() or [f"ended with {ended.returncode}"]
+            print(f"{key}: {told[-1]}", flush=True)
             continue
         rows[key] = json.loads(ended.stdout.splitlines()[-1])
         yield key
