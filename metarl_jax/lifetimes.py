@@ -230,6 +230,46 @@ def whole(
     return jnp.where(finite, after, jnp.nan), before
 
 
+def from_birth(
+    key: Key,
+    tasks: TaskDistribution,
+    policy: Policy,
+    fresh: Callable[[Key], Agent],
+    learn: Callable[[Key, Agent, Trajectory], Agent],
+    *,
+    num_streams: int,
+    num_steps: int,
+    num_updates: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Lives a life in a new task, from its first agent to its end.
+
+    Args:
+      key: consumed.
+      tasks: the family, of which a task of meta-training is drawn.
+      policy: how the agent acts.
+      fresh: `(key) -> agent`, the first one.
+      learn: `(key, agent, trajectories [E, T, ...]) -> agent`, of a piece.
+      num_streams: E, streams that it acts in at once.
+      num_steps: T, steps of each in a piece.
+      num_updates: pieces.
+
+    Returns:
+      As `whole`.
+    """
+    key_agent, key_task, key_streams, key_live = jax.random.split(key, 4)
+    task = tasks.sample(key_task)
+    streams = begin_all(key_streams, tasks, task, num_streams=num_streams)
+
+    def once(life, key):
+        key_act, key_learn = jax.random.split(key)
+        life, trajectories = go_on(key_act, tasks, policy, life, num_steps=num_steps)
+        agent = learn(key_learn, life.agent, trajectories)
+        return life._replace(agent=agent), tallies.tally(trajectories)
+
+    life = Life(fresh(key_agent), streams, task)
+    return whole(key_live, life, once, num_updates=num_updates, horizon=tasks.horizon)
+
+
 def _strong(x: Any) -> jax.Array:
     """Gives a number that Python wrote the type that it has after a step."""
     x = jnp.asarray(x)

@@ -8,13 +8,14 @@ zeros, which moves nothing (Goldie et al. 2024, arXiv 2407.07082). Or it begins 
 that is known: `init` makes an agent that learns by it.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from metarl_jax import actor_critic, lifetimes, surrogates, tallies, updates
+from metarl_jax import actor_critic, lifetimes, surrogates, updates
 from metarl_jax.evolution import downhill_of_lives
 from metarl_jax.optimizer_network import (
     OptimizerNetwork,
@@ -191,23 +192,15 @@ def learned_optimizer(
 
     def whole_life(rule, key):
         """Returns what the last tenth of a life gives, and its first piece."""
-        key_agent, key_task, key_streams, key_live = jax.random.split(key, 4)
-        task = tasks.sample(key_task)
-        streams = lifetimes.begin_all(
-            key_streams, tasks, task, num_streams=num_episodes
-        )
-
-        def once(life, key):
-            key_act, key_learn = jax.random.split(key)
-            life, trajectories = lifetimes.go_on(
-                key_act, tasks, policy, life, num_steps=rollout_length
-            )
-            agent = learn(key_learn, life.agent, trajectories)
-            return life._replace(agent=agent), tallies.tally(trajectories)
-
-        life = lifetimes.Life(fresh(key_agent, rule), streams, task)
-        return lifetimes.whole(
-            key_live, life, once, num_updates=lifetime, horizon=tasks.horizon
+        return lifetimes.from_birth(
+            key,
+            tasks,
+            policy,
+            partial(fresh, rule=rule),
+            learn,
+            num_streams=num_episodes,
+            num_steps=rollout_length,
+            num_updates=lifetime,
         )
 
     def init(key):
