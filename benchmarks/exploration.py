@@ -13,7 +13,6 @@ markdown table.
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, learn, write
 from world_learning import build, told_of, uniform
 
 import metarl_jax
@@ -85,33 +84,17 @@ def watched(experiment: Experiment) -> Experiment:
 def measure(agent: str, num_seeds: int) -> dict[str, Any]:
     """Trains an arm and evaluates it."""
     experiment = watched(build("rooms", agent, **OPTIONS))
-    times: list[float] = []
-    trained = metarl_jax.train(
+    trained, record = learn(
         experiment,
-        num_seeds=num_seeds,
-        callback=lambda step, info: times.append(time.process_time()),
-        quiet=True,
+        num_seeds,
+        ("return_after", "second", "third"),
+        # Not those of the trials that are watched.
+        steps_each=OPTIONS["num_tasks"] * experiment.tasks.horizon,
+        digits=4,
+        num_points=NUM_POINTS,
     )
-    rows = trained.metrics
-    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
-    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
-    collected = OPTIONS["num_tasks"] * experiment.tasks.horizon
-
-    def curve(name):
-        seeds = [np.atleast_1d(row.get("seeds", row)[name]) for row in rows]
-        means = [np.mean([seeds[i] for i in chunk], axis=0) for chunk in chunks]
-        return np.round(means, 4).tolist()
-
     return {
-        "options": dict(experiment.origin.options),
-        "num_seeds": num_seeds,
-        "num_steps": len(rows),
-        "environment_steps": collected * len(rows),
-        "cpu_seconds": per_step * len(rows),
-        "curve": {
-            "environment_steps": [int(collected * (c[-1] + 1)) for c in chunks],
-            **{name: curve(name) for name in ("return_after", "second", "third")},
-        },
+        **record,
         **told_of(metarl_jax.evaluate(trained)),
         "random": uniform(experiment.tasks),
         "hardware": hardware(),

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import metarl_jax
 from metarl_jax import catalogue
+from metarl_jax.runs.devices import Placement
+from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.machine import versions
 
 
@@ -227,3 +230,58 @@ def write(path: Path, record: dict[str, Any]) -> None:
     """Writes a record as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def learn(
+    experiment: Any,
+    num_seeds: int,
+    names: Sequence[str] = ("return_before", "return_after"),
+    *,
+    steps_each: int | None = None,
+    digits: int = 3,
+    num_points: int,
+) -> tuple[Any, dict[str, Any]]:
+    """Trains some seeds in one program, and says what it took and how it went.
+
+    Args:
+      experiment: what is trained.
+      num_seeds: S.
+      names: of the metrics that are kept, means over as many pieces of training.
+      steps_each: environment steps of a meta-step; None for those that it counts.
+      digits: of a metric.
+      num_points: pieces, at most.
+
+    Returns:
+      What `metarl_jax.train` does, and a record; seconds are the CPU's, a seed's, and
+      leave compiling out.
+    """
+    times: list[float] = []
+    trained = metarl_jax.train(
+        experiment,
+        num_seeds=num_seeds,
+        callback=lambda step, info: times.append(time.process_time()),
+        quiet=True,
+    )
+    rows = trained.metrics
+    if steps_each is None:
+        lowered = lower(experiment.algorithm, 0, 1, None, Placement())
+        steps_each = lowered.environment_steps or 0
+    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
+    chunks = np.array_split(np.arange(len(rows)), min(num_points, len(rows)))
+
+    def curve(name):
+        seeds = [np.atleast_1d(row.get("seeds", row)[name]) for row in rows]
+        means = [np.mean([seeds[i] for i in chunk], axis=0) for chunk in chunks]
+        return np.round(means, digits).tolist()
+
+    return trained, {
+        "options": dict(experiment.origin.options),
+        "num_seeds": num_seeds,
+        "num_steps": len(rows),
+        "environment_steps": steps_each * len(rows),
+        "cpu_seconds": per_step * len(rows),
+        "curve": {
+            "environment_steps": [int(steps_each * (c[-1] + 1)) for c in chunks],
+            **{name: curve(name) for name in names},
+        },
+    }

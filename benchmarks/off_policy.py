@@ -12,7 +12,6 @@ Writes JSON, draws `docs/results/off-policy.png` and prints a markdown table.
 import argparse
 import inspect
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, learn, write
 from world_learning import told_of
 
 import metarl_jax
 from metarl_jax.choice import Choice
 from metarl_jax.plotting import PALETTE, STYLE
-from metarl_jax.runs.devices import Placement
-from metarl_jax.runs.lowering import lower
 
 OUTPUT = Path(__file__).parent / "results" / "off_policy.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "off-policy.png"
@@ -64,39 +61,9 @@ def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
 
 def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
     """Trains an arm and evaluates it."""
-    experiment = build(world, agent)
-    times: list[float] = []
-    trained = metarl_jax.train(
-        experiment,
-        num_seeds=num_seeds,
-        callback=lambda step, info: times.append(time.process_time()),
-        quiet=True,
-    )
-    rows = trained.metrics
-    num = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
-    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
-    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
-
-    def curve(name):
-        def by_seed(row):
-            return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
-
-        means = [np.mean([by_seed(rows[i]) for i in chunk], axis=0) for chunk in chunks]
-        return np.round(means, 3).tolist()
-
-    return {
-        "options": dict(experiment.origin.options),
-        "num_seeds": num_seeds,
-        "num_steps": len(rows),
-        "environment_steps": num * len(rows),
-        "cpu_seconds": per_step * len(rows),
-        "curve": {
-            "environment_steps": [int(num * (chunk[-1] + 1)) for chunk in chunks],
-            **{name: curve(name) for name in ("return_before", "return_after")},
-        },
-        **told_of(metarl_jax.evaluate(trained)),
-        "hardware": hardware(),
-    }
+    trained, record = learn(build(world, agent), num_seeds, num_points=NUM_POINTS)
+    told = told_of(metarl_jax.evaluate(trained))
+    return {**record, **told, "hardware": hardware()}
 
 
 def table(arms: dict[str, dict]) -> str:

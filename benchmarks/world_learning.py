@@ -14,7 +14,6 @@ Writes JSON, draws `docs/worlds/learning.png` and prints a markdown table.
 import argparse
 import inspect
 import json
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, learn, write
 
 import metarl_jax
 from metarl_jax import evaluation
@@ -35,8 +34,6 @@ from metarl_jax.options import grouped
 from metarl_jax.plotting import GREY, PALETTE, STYLE
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
-from metarl_jax.runs.devices import Placement
-from metarl_jax.runs.lowering import lower
 from metarl_jax.types import Agent, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "world_learning.json"
@@ -174,35 +171,8 @@ def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
     """Trains an arm and evaluates it."""
     options = ARMS[world][0]
     experiment = build(world, agent, **options)
-    times: list[float] = []
-    trained = metarl_jax.train(
-        experiment,
-        num_seeds=num_seeds,
-        callback=lambda step, info: times.append(time.process_time()),
-        quiet=True,
-    )
-    rows = trained.metrics
-    num = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
-    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
-    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
-
-    def curve(name):
-        def by_seed(row):
-            return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
-
-        means = [np.mean([by_seed(rows[i]) for i in chunk], axis=0) for chunk in chunks]
-        return np.round(means, 3).tolist()
-
-    record = {
-        "options": dict(experiment.origin.options),
-        "num_seeds": num_seeds,
-        "num_steps": len(rows),
-        "environment_steps": num * len(rows),
-        "cpu_seconds": per_step * len(rows),
-        "curve": {
-            "environment_steps": [int(num * (chunk[-1] + 1)) for chunk in chunks],
-            **{name: curve(name) for name in ("return_before", "return_after")},
-        },
+    trained, record = learn(experiment, num_seeds, num_points=NUM_POINTS)
+    record |= {
         **told_of(metarl_jax.evaluate(trained)),
         "random": uniform(build(world, "rl2", **options).tasks),
         "hardware": hardware(),
