@@ -519,7 +519,8 @@ def test_a_directory_removed_under_a_run_is_noticed(gone, tmp_path):
     slow = microscopic(num_steps=100_000, work=300)
 
     def remove():
-        while not (tmp_path / "run" / "metrics.jsonl").exists():
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        while not metrics.exists() or not metrics.stat().st_size:
             time.sleep(0.01)
         os.rename(tmp_path / gone, tmp_path / "moved")
 

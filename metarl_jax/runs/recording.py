@@ -39,9 +39,10 @@ class Recorder:
         self.digest = history.digest(b"")
         self.last_line: str | None = None
         if run_dir is not None:
-            path = run_dir / files.METRICS
-            self._metrics = path.open("ab")
-            self.digest = history.digest(path.read_bytes())
+            # By one handle: the name may be gone, or another's, a moment later.
+            self._metrics = (run_dir / files.METRICS).open("a+b")
+            self._metrics.seek(0)
+            self.digest = history.digest(self._metrics.read())
             self._events = EventFile(run_dir, purge_step)
         self._callback = callback
         self.rows: list[dict[str, Any]] = []  # kept where nothing is written
