@@ -13,7 +13,12 @@ import gymnasium.spaces as gymnasium_spaces
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
+
+from metarl_jax.deferred import deferred
+
+# Two of its renderers want the one; loading that is a third of what a start costs.
+with deferred("seaborn"):
+    from gymnax.environments import spaces as gymnax_spaces
 
 _DISCRETE = (gymnax_spaces.Discrete, gymnasium_spaces.Discrete)
 _BOX = (gymnax_spaces.Box, gymnasium_spaces.Box)

@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from gymnax.environments.environment import Environment
 from jax.ad_checkpoint import checkpoint_name
 
 from metarl_jax import spaces
 from metarl_jax.promotion import standard_promotion
+
+from gymnax.environments.environment import Environment  # isort: skip: by `spaces`
 
 Key = jax.Array
 Params = Any

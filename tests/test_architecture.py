@@ -25,6 +25,7 @@ ALGORITHMS = sorted(
 
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
+    {"deferred"},
     {"spaces", "memory", "promotion", "tracing"},
     {"types"},
     {"distributions", "returns", "updates", "tallies"},
@@ -142,6 +143,21 @@ def test_an_algorithm_s_options_are_keywords_with_defaults(path):
     assert positional == ["tasks", "policy"]
     keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert all(p.default is not p.empty for p in keywords)
+
+
+def test_what_gymnax_draws_with_is_loaded_when_it_draws():
+    code = """if True:
+        import sys
+        import metarl_jax.MODULE
+        assert "gymnax" in sys.modules and not {"pandas", "seaborn"} & set(sys.modules)
+        from gymnax.environments.misc import pong
+        assert len(pong.sns.color_palette("cubehelix", 3)) == 3
+        import seaborn
+        assert seaborn.__name__ == "seaborn" and seaborn.color_palette
+    """
+    for module in ("types", "envs.goals"):
+        loads = code.replace("MODULE", module)
+        subprocess.run([sys.executable, "-W", "error", "-c", loads], check=True)
 
 
 def test_the_package_leaves_other_people_s_imports_alone():

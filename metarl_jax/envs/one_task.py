@@ -91,54 +91,78 @@ def _run(sample, reset, step) -> dict:
 
 
 def _walked(sample, reset, step) -> tuple[Any, Any, jax.Array]:
-    """Returns states, the same with others' kept parts, and what comes to differ."""
+    """Returns states, the same with others' kept parts, and what comes to differ.
+
+    All are of B resets, R of each task in turn.
+    """
     key_tasks, key_resets, *keys = jax.random.split(jax.random.key(0), 4)
     keys = tuple(jax.random.split(one, _NUM_STEPS) for one in keys)
     tasks = jax.vmap(sample)(jax.random.split(key_tasks, _NUM_TASKS))
-    over_resets = jax.vmap(reset, in_axes=(0, None))
-    states = jax.vmap(over_resets, in_axes=(None, 0))(
-        jax.random.split(key_resets, _NUM_RESETS), tasks
-    )
-    other = jax.tree.map(lambda x: jnp.roll(x, -1, axis=1), states)
+    tasks = jax.tree.map(lambda x: jnp.repeat(x, _NUM_RESETS, axis=0), tasks)
+    keys_resets = jax.random.split(key_resets, _NUM_RESETS)
+    states = jax.vmap(reset)(jnp.tile(keys_resets, _NUM_TASKS), tasks)
 
-    def walk(first, second, task):
+    def of_next_reset(x):
+        shape = _NUM_TASKS, _NUM_RESETS, *x.shape[1:]
+        return jnp.roll(x.reshape(shape), -1, axis=1).reshape(x.shape)
+
+    other = jax.tree.map(of_next_reset, states)
+    step_all = jax.vmap(step, in_axes=(0, None, None, 0))
+    tasks_of_both = _joined(tasks, tasks)
+
+    def walk(first, second):
         """Which entries steps keep; whether equal ones or rewards come to differ."""
         shared = jax.tree.map(_equal, first, second)
+        true = jnp.ones(len(keys_resets) * _NUM_TASKS, bool)
 
         def both(carry, keys):
             states, kept, alive, differs = carry
-            new = [step(state, *keys, task) for state in states]
-            same = jax.tree.map(_equal, first, new[0][0])
-            apart = jax.tree.map(
-                lambda same, x, y: jnp.any(same & ~_equal(x, y)),
-                (shared, True, True),
-                *new,
+            new = step_all(states, *keys, tasks_of_both)
+            one, two = _apart(new)
+            same = jax.tree.map(_equal, first, one[0])
+            unequal = jax.tree.map(
+                lambda same, x, y: jnp.any(
+                    same & ~_equal(x, y), axis=tuple(range(1, same.ndim))
+                ),
+                (shared, true, true),
+                one,
+                two,
             )
-            differs |= alive & jnp.any(jnp.stack(jax.tree.leaves(apart)))
+            differs |= alive & jnp.any(jnp.stack(jax.tree.leaves(unequal)), axis=0)
             kept = jax.tree.map(jnp.logical_and, kept, same)
-            alive &= ~(new[0][2] | new[1][2])
-            return ([one[0] for one in new], kept, alive, differs), None
+            alive &= ~(one[2] | two[2])
+            return (new[0], kept, alive, differs), None
 
         everything = jax.tree.map(lambda x: jnp.ones_like(x, bool), shared)
-        carry = ([first, second], everything, jnp.asarray(True), jnp.asarray(False))
+        carry = (_joined(first, second), everything, true, ~true)
         _, kept, _, differs = jax.lax.scan(both, carry, keys)[0]
         return kept, differs
 
     def swap(second, _):
         """Puts in what is kept; the first time, of states beside themselves."""
-        kept, differs = jax.vmap(jax.vmap(walk, in_axes=(0, 0, None)))(
-            states, second, tasks
-        )
-        kept = jax.tree.map(lambda k: jnp.all(k, (0, 1)), kept)
+        kept, differs = walk(states, second)
+        kept = jax.tree.map(lambda k: jnp.all(k, axis=0), kept)
         return jax.tree.map(jnp.where, kept, other, states), (second, differs)
 
     _, (seconds, differs) = jax.lax.scan(swap, states, length=2)
     return states, jax.tree.map(lambda x: x[1], seconds), differs[1]
 
 
+def _joined(first: Any, second: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.concatenate((x, y)), first, second)
+
+
+def _apart(joined: Any) -> tuple[Any, Any]:
+    middle = len(jax.tree.leaves(joined)[0]) // 2
+    return tuple(
+        jax.tree.map(lambda x, part=part: x[part], joined)
+        for part in (slice(middle), slice(middle, None))
+    )
+
+
 def _first_unequal(x, y) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns the first two that differ, of arrays `[N, R, ...]`."""
-    x, y = (np.asarray(_bits(one)).reshape(-1, *one.shape[2:]) for one in (x, y))
+    """Returns the first two that differ, of arrays `[B, ...]`."""
+    x, y = (np.asarray(_bits(one)) for one in (x, y))
     differ = np.flatnonzero(np.any(x != y, axis=tuple(range(1, x.ndim))))
     return (x[differ[0]], y[differ[0]]) if differ.size else None
 
