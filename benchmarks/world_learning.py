@@ -68,7 +68,7 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["rl2", "memoryless"],
     ),
     "xland": (
-        {**steps(45), "num_tasks": 32, "num_rule_sets": 1000},
+        {**steps(300), "num_tasks": 32, "num_rule_sets": 1000},
         ["rl2", "memoryless"],
     ),
     "metaworld-ml1": (

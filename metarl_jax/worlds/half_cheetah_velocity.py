@@ -64,6 +64,7 @@ half_cheetah_velocity = World(
         **RUNNING,
         "memory": {**RUNNING["memory"], "num_steps": 600},
         "varibad": {"num_steps": 600},
+        "pearl": {"num_steps": 250},
     },
     shown=lambda task: task.goal[None],
 )
