@@ -69,8 +69,7 @@ def drawn_and_kept(
     traced = [x for traced in (sampled[0], resets) for x in traced.consts]
     if not suspects or any(isinstance(x, Tracer) for x in traced):
         return {}
-    with jax.ensure_compile_time_eval():
-        drawn = _run(sample, reset, step)
+    drawn = _run(sample, reset, step)
     return {names[i]: drawn[i] for i in suspects if drawn.get(i)}
 
 
@@ -80,22 +79,24 @@ def _run(sample, reset, step) -> dict:
     Returns:
       Of the leaves with parts that are kept and followed, what two resets drew.
     """
-    compiled = jax.jit(partial(_walked, sample, reset, step)).lower()
-    # Quickly, as it is called once; within another function's trace too.
+    with jax.ensure_compile_time_eval():  # within another function's trace too
+        key = jax.random.key(0)
+    lowered = jax.jit(partial(_walked, sample, reset, step)).lower(key)
+    # Quickly, as it is called once.
     options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
-    states, swapped, differs = compiled.compile(options)()
+    states, swapped, differs = lowered.compile(options)(key)
     if not np.any(differs):
         return {}
     pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
     return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
 
 
-def _walked(sample, reset, step) -> tuple[Any, Any, jax.Array]:
+def _walked(sample, reset, step, key) -> tuple[Any, Any, jax.Array]:
     """Returns states, the same with others' kept parts, and what comes to differ.
 
     All are of B resets, R of each task in turn.
     """
-    key_tasks, key_resets, *keys = jax.random.split(jax.random.key(0), 4)
+    key_tasks, key_resets, *keys = jax.random.split(key, 4)
     keys = tuple(jax.random.split(one, _NUM_STEPS) for one in keys)
     tasks = jax.vmap(sample)(jax.random.split(key_tasks, _NUM_TASKS))
     tasks = jax.tree.map(lambda x: jnp.repeat(x, _NUM_RESETS, axis=0), tasks)
