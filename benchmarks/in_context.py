@@ -5,11 +5,12 @@
 PPO learns goals of meta-training from nothing; its histories are written as a data set,
 and algorithm distillation imitates them, every so many episodes of a history standing
 in a window. DPT is shown optimal actions, RL² maximises reward. All are measured on
-goals that are held out, episode after episode of a trial. Writes JSON and prints a
-table.
+goals that are held out, episode after episode of a trial. Writes JSON, where learners
+that are not run again stay as they were.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -117,7 +118,9 @@ def main() -> None:
         return rollout.episode_returns(whole)
 
     keys = jax.random.split(jax.random.key(args.seed), args.trials)
-    rows = {"source": summary(np.asarray(jax.jit(jax.vmap(learn))(keys)))}
+    recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
+    rows = recorded.get("learners", {})
+    rows["source"] = summary(np.asarray(jax.jit(jax.vmap(learn))(keys)))
     print("source", np.round(np.mean(rows["source"]["mean"][-60:]), 2), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         if "AD" in args.only:
