@@ -27,7 +27,7 @@ from metarl_jax.envs.mujoco import ALL_ROBOTS, Positions, is_installed
 from metarl_jax.envs.planar.files import planar_robot
 from metarl_jax.options import options_of
 from metarl_jax.plotting import robots as drawing
-from metarl_jax.plotting.boards import lakes_of, rooms_of
+from metarl_jax.plotting.boards import krazy_of, lakes_of, rooms_of
 from metarl_jax.plotting.style import GREY, PALETTE
 from metarl_jax.types import TaskDistribution
 
@@ -326,6 +326,8 @@ def draw(only: list[str]) -> None:
                 rooms_of([tasks.sample(jax.random.key(i)) for i in (0, 1)], figure)
             elif name == "meta-frozen-lake":
                 lakes_of([tasks.sample(jax.random.key(i)) for i in range(4)], figure)
+            elif name == "krazy-world":
+                krazy_of([tasks.sample(jax.random.key(i)) for i in range(3)], figure)
             else:
                 draw_tasks(tasks, figure)
 

@@ -62,7 +62,7 @@ NOT_FACTORIES = {
     "tabular.num_states",
     *("evaluation.check_protocol", "grid_navigation.goal_cells"),
     *("hypernetwork.bias_hyperinit", "hypernetwork.hyperfan_in"),
-    "rooms.arrive",
+    *("rooms.arrive", "krazy_world.most_goals"),
     "goals.with_cell_goals",
     *("maze.edges", "maze.reached", "maze.spanning_tree", "minatar.board_image"),
     *("highway.configuration", "metaworld.succeeded"),
@@ -192,6 +192,7 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("reward_probability", "crossed_wires"), ZERO),
     **dict.fromkeys(("opened", "most_sticky", "cost", "height"), ZERO),
     **dict.fromkeys(("num_rules", "num_distractors"), (0,)),
+    **dict.fromkeys(("num_death", "num_ice", "num_energy"), (0,)),
     **dict.fromkeys(("min_radius", "max_radius", "coeff", "log_scale"), ZERO),
     **dict.fromkeys(
         ("alpha", "threshold", "target_entropy", "reward_mean"), (-1, *ZERO)

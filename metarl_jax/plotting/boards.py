@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from metarl_jax.envs import rooms
+from metarl_jax.envs import krazy_world, rooms
 from metarl_jax.envs.maze import edges
 from metarl_jax.plotting.style import GREY, PALETTE
 
@@ -111,6 +113,37 @@ def lakes_of(tasks: list[Any], path: str | Path) -> None:
         axes.plot(0, 0, "o", color=GREY, ms=7)
         axes.plot(len(holes) - 1, len(holes) - 1, "*", color=PALETTE[1], ms=14)
         axes.axis("off")
+    figure.savefig(path, dpi=100)
+
+
+# Of each kind in the order of their numbers: nothing of a normal square.
+KRAZY_COLORS = ("white", "#f2b84b", "#c0392b", "#a9cbe8", "#58a86b", "#b39ddb")
+
+
+def draw_krazy(axes: Axes, board: np.ndarray) -> Any:
+    """Draws the kinds `[N, N]` of the squares of a Krazy World; returns the image."""
+    look: Any = {"cmap": ListedColormap(KRAZY_COLORS), "vmin": -0.5, "vmax": 5.5}
+    image = axes.imshow(np.asarray(board).T, origin="lower", **look)
+    edges = np.arange(len(board) + 1) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color=GREY, lw=0.4)
+    axes.tick_params(which="both", length=0)
+    axes.set(xticks=[], yticks=[])
+    return image
+
+
+def krazy_of(tasks: list[Any], path: str | Path) -> None:
+    """Draws Krazy Worlds in a row, with what their colours mean."""
+    figure = Figure(figsize=(2.3 * len(tasks), 2.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(tasks), squeeze=False).ravel()
+    for axes, task in zip(panels, tasks, strict=True):
+        draw_krazy(axes, task.board)
+        axes.plot(*np.asarray(task.start), "o", color=GREY, ms=7)
+    kinds = zip(krazy_world.KINDS, KRAZY_COLORS, strict=True)
+    squares = [Patch(facecolor=color, label=kind) for kind, color in kinds]
+    figure.legend(handles=squares[1:], loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(path, dpi=100)
 
 

@@ -19,7 +19,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from metarl_jax.envs.rooms import CELLS
 from metarl_jax.envs.treasure_hunt import MOUNTAIN_RADIUS
-from metarl_jax.plotting.boards import draw_maze, draw_rooms
+from metarl_jax.plotting.boards import draw_krazy, draw_maze, draw_rooms
 from metarl_jax.plotting.roads import draw_moment
 from metarl_jax.plotting.robots import draw_pose, show_all
 from metarl_jax.plotting.style import GREY, PALETTE, plain
@@ -308,6 +308,24 @@ def lake(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
     return update
 
 
+def krazy(axes: Axes, film: Any, others: Sequence[Any]) -> Callable[[int], None]:
+    """Draws the squares as they are now, the way, and the moves that are left."""
+    del others
+    boards, cells = np.asarray(film.states.board), np.asarray(film.states.cell)
+    energy = np.asarray(film.states.energy)
+    picture = draw_krazy(axes, boards[0])
+    (way,) = axes.plot([], [], color=GREY, lw=1.2)
+    (dot,) = axes.plot([], [], "o", color=PALETTE[0], markersize=8)
+
+    def update(t):
+        picture.set_data(boards[t].T)
+        way.set_data(*cells[: t + 1].T)
+        dot.set_data(*cells[t : t + 1].T)
+        axes.set_xlabel(f"{energy[t]} moves left")
+
+    return update
+
+
 def square(env: Any) -> tuple[int, int]:
     """Returns the columns and rows of a square."""
     return env.size, env.size
@@ -553,6 +571,7 @@ DRAWN: dict[str, Draw] = {
     "DarkRoom": grid,
     "RoomKeyDoor": key_and_door,
     "MetaFrozenLake": lake,
+    "KrazyWorld": krazy,
     "Catch": pieces(lambda env: (env.columns, env.rows), _caught),
     "LPGGrid": pieces(square, _objects),
     "TwoColors": pieces(square, _colours),
