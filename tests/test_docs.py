@@ -268,6 +268,17 @@ def test_further_worlds_quote_their_record():
         if name.startswith("maze/"):
             optimum = arm["references"]["shortest path"][0]
             assert max(low for low, _ in arm["return_ci"]) <= optimum
+    arm = arms["metaworld-ml1/rl2"]
+    success = arm["measures"]["success"]
+    page = rows("../worlds/metaworld-ml1.md")
+    episodes = ("first", "second", "third, longer than the trials of training")
+    for i, name in enumerate(episodes):
+        low, high = (100 * x for x in success["ci"][i])
+        worst, best = arm["return_ci"][i]
+        assert page[name] == [
+            f"{100 * success['mean'][i]:.0f} ({low:.0f} to {high:.0f})",
+            f"{arm['return_mean'][i]:.0f} ({worst:.0f} to {best:.0f})",
+        ]
 
 
 def test_three_rooms_quote_their_record():
