@@ -7,8 +7,9 @@ them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 8
 environment steps a seed. Every method runs in a process of its own, so that its peak
 memory is its own. Its seconds are its steps times the median step that `step_time.py`
 has recorded of it, alone on the machine: run that first. Methods already recorded with
-the same settings are not run again. Writes JSON, draws `docs/comparison.png` and prints
-a markdown table.
+the same settings are not run again; `--methods` without one runs none. Writes JSON,
+draws `docs/comparison.png`, prints a markdown table and writes what it tells apart into
+`docs/results/methods.md`.
 """
 
 import argparse
@@ -22,7 +23,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, rounds, write
+from measuring import hardware, rewritten, rounds, write
+from telling_apart import by_seed, lines
 
 from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.plotting import PALETTE, STYLE
@@ -30,6 +32,7 @@ from metarl_jax.plotting import PALETTE, STYLE
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
 FIGURE = ROOT / "docs" / "comparison.png"
+PAGE = ROOT / "docs" / "results" / "methods.md"
 STEP_TIMES = Path(__file__).parent / "results" / "step_time.json"
 REFERENCE = "maml"
 SCRATCH = "from scratch"
@@ -239,11 +242,26 @@ def table(records: dict[str, dict], seconds: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def apart_from_reference(records: dict[str, dict]) -> str:
+    """Says after which step which method differs from MAML."""
+    if REFERENCE not in records:
+        return ""
+    steps = {"after one step": 1, "after three": 3}
+    worlds = {
+        label: {
+            NAMES[name].replace(",", ""): by_seed(record, at)
+            for name, record in records.items()
+        }
+        for label, at in steps.items()
+    }
+    return lines(worlds, reference=NAMES[REFERENCE])
+
+
 def main() -> None:
     methods = [name for names in GROUPS.values() for name in names]
     parser = argparse.ArgumentParser(description="Compares every method.")
     parser.add_argument("--num-seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=list(methods), metavar="METHOD")
+    parser.add_argument("--methods", nargs="*", default=list(methods), metavar="METHOD")
     parser.add_argument("--output", type=Path, default=RECORD)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--again", action="store_true", help="run what is recorded too")
@@ -273,7 +291,10 @@ def main() -> None:
     seconds = training_seconds(records)
     with rc_context(STYLE):
         FigureCanvasAgg(draw(records, seconds)).print_png(figure)
-    print(table(records, seconds))
+    told = apart_from_reference(records)
+    if args.output == RECORD and told:
+        PAGE.write_text(rewritten(PAGE.read_text(), Path(__file__).name, told))
+    print(table(records, seconds), told, sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ the world's defaults but for what stands here, and meet held-out tasks by the on
 protocol; intervals are over seeds. After every meta-training step further trials, which
 nothing is learned from, tell in which share the second and the third goal is found.
 Seconds are those of the CPU that a seed took, without compiling. Arms already recorded
-are not run again. Writes JSON, draws `docs/results/exploration.png` and prints a
-markdown table.
+are not run again; `--arms` without one runs none. Writes JSON, draws
+`docs/results/exploration.png` and lays out the table of `exploration.md` beside it.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, write
+from measuring import apart, hardware, learn, rewritten, write
+from telling_apart import by_seed, lines
 from world_learning import build, told_of, uniform
 
 import metarl_jax
@@ -166,6 +167,12 @@ def table(arms: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def laid_out(arms: dict[str, dict]) -> str:
+    """Returns what the page shows of the arms: a table, and what it tells apart."""
+    returns = {AGENTS[agent]: by_seed(arms[agent]) for agent in AGENTS if agent in arms}
+    return f"{table(arms)}\n\n{lines({'rooms': returns})}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Looks for goals in three rooms.")
     parser.add_argument("--arms", nargs="*", metavar="AGENT", choices=list(AGENTS))
@@ -183,7 +190,11 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)
-    print(table(arms))
+    if args.output == OUTPUT:
+        page = FIGURE.with_suffix(".md")
+        text = rewritten(page.read_text(), Path(__file__).name, laid_out(arms))
+        page.write_text(text)
+    print(laid_out(arms))
 
 
 if __name__ == "__main__":

@@ -226,6 +226,20 @@ def apart(
         yield key
 
 
+def rewritten(page: str, script: str, made: str) -> str:
+    """Returns a page with what a script has made of it anew, between two marks.
+
+    Raises:
+      ValueError: if it has no such marks.
+    """
+    begin, end = f"<!-- made by benchmarks/{script} -->", "<!-- to here -->"
+    before, mark, rest = page.partition(begin)
+    if not mark:
+        raise ValueError(f"a page must have the mark {begin}")
+    after = rest.partition(end)[2] or "\n"
+    return f"{before}{begin}\n\n{made}\n\n{end}{after}"
+
+
 def write(path: Path, record: dict[str, Any]) -> None:
     """Writes a record as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,6 +252,7 @@ def learn(
     names: Sequence[str] = ("return_before", "return_after"),
     *,
     steps_each: int | None = None,
+    first_steps: int = 0,
     digits: int = 3,
     num_points: int,
 ) -> tuple[Any, dict[str, Any]]:
@@ -248,6 +263,7 @@ def learn(
       num_seeds: S.
       names: of the metrics that are kept, means over as many pieces of training.
       steps_each: environment steps of a meta-step; None for those that it counts.
+      first_steps: those before the first meta-step.
       digits: of a metric.
       num_points: pieces, at most.
 
@@ -278,10 +294,12 @@ def learn(
         "options": dict(experiment.origin.options),
         "num_seeds": num_seeds,
         "num_steps": len(rows),
-        "environment_steps": steps_each * len(rows),
+        "environment_steps": first_steps + steps_each * len(rows),
         "cpu_seconds": per_step * len(rows),
         "curve": {
-            "environment_steps": [int(steps_each * (c[-1] + 1)) for c in chunks],
+            "environment_steps": [
+                int(first_steps + steps_each * (c[-1] + 1)) for c in chunks
+            ],
             **{name: curve(name) for name in names},
         },
     }

@@ -5,8 +5,9 @@
 Every agent trains with its seeds in one program, in a process of its own, and meets
 held-out tasks by the one protocol; intervals are over seeds. `amago-relabelled` replays
 trials with the rewards of other tasks, as its world's defaults say. Seconds are those
-of the CPU that a seed took, without compiling. Arms already recorded are not run again.
-Writes JSON, draws `docs/results/off-policy.png` and prints a markdown table.
+of the CPU that a seed took, without compiling. Arms already recorded are not run again;
+`--arms` without one runs none. Writes JSON, draws `docs/results/off-policy.png` and
+lays out the table of `docs/algorithms/amago.md`.
 """
 
 import argparse
@@ -19,7 +20,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, write
+from measuring import apart, hardware, learn, rewritten, write
+from telling_apart import by_seed, lines
 from world_learning import told_of
 
 import metarl_jax
@@ -27,7 +29,8 @@ from metarl_jax.choice import Choice
 from metarl_jax.plotting import PALETTE, STYLE
 
 OUTPUT = Path(__file__).parent / "results" / "off_policy.json"
-FIGURE = Path(__file__).parent.parent / "docs" / "results" / "off-policy.png"
+DOCS = Path(__file__).parent.parent / "docs"
+FIGURE, PAGE = DOCS / "results" / "off-policy.png", DOCS / "algorithms" / "amago.md"
 NUM_POINTS = 60
 AGENTS = {"rl2": "RL²", "amago": "AMAGO", "amago-relabelled": "AMAGO, relabelled"}
 
@@ -89,6 +92,19 @@ def table(arms: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def laid_out(arms: dict[str, dict]) -> str:
+    """Returns what the page shows of the arms: a table, and what it tells apart."""
+    worlds = {
+        world: {
+            AGENTS[agent].replace(",", ""): by_seed(arms[f"{world}/{agent}"])
+            for agent in agents
+            if f"{world}/{agent}" in arms
+        }
+        for world, agents in ARMS.items()
+    }
+    return f"{table(arms)}\n\n{lines(worlds, digits=2)}"
+
+
 def draw(arms: dict[str, dict]) -> Figure:
     """Draws a world a panel: the last episode's return while learning."""
     worlds = [w for w in ARMS if any(key.startswith(f"{w}/") for key in arms)]
@@ -129,7 +145,10 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)
-    print(table(arms))
+    if args.output == OUTPUT:
+        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(arms))
+        PAGE.write_text(text)
+    print(laid_out(arms))
 
 
 if __name__ == "__main__":

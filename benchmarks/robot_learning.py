@@ -6,35 +6,31 @@ Every pair trains with its defaults, its seeds in one program, in a process of i
 and is evaluated on held-out tasks by the one protocol; intervals are over seeds. Beside
 them stand an agent that draws its actions uniformly and `task-shown`, which is told the
 task. A world `NAME@mujoco` is moved by MuJoCo on the host. Seconds are those of the CPU
-that a seed took, without compiling. Pairs already recorded are not run again. Writes
-JSON, draws `docs/robot_learning.png` and prints a markdown table.
+that a seed took, without compiling. Pairs already recorded are not run again; `--pairs`
+without one runs none. Writes JSON, draws `docs/robot_learning.png` and lays out the
+tables of `docs/results/robots.md`.
 """
 
 import argparse
 import json
-import time
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, learn, rewritten, write
+from telling_apart import by_seed, lines
+from world_learning import told_of, uniform
 
 import metarl_jax
-from metarl_jax import evaluation
 from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import PALETTE, STYLE
-from metarl_jax.runs.devices import Placement
-from metarl_jax.runs.lowering import lower
-from metarl_jax.types import Agent, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "robot_learning.json"
-FIGURE = Path(__file__).parent.parent / "docs" / "robot_learning.png"
+DOCS = Path(__file__).parent.parent / "docs"
+FIGURE, PAGE = DOCS / "robot_learning.png", DOCS / "results" / "robots.md"
 TOLD = "task-shown"
 METHODS = {
     TOLD: "told the task",
@@ -57,34 +53,6 @@ WORLDS = {
 NUM_POINTS = 40
 
 
-class Uniform(NamedTuple):
-    """Actions uniform in [-1, 1], as a policy and its distribution in one."""
-
-    shape: tuple[int, ...]
-
-    def init(self, key, memory, obs):
-        """Has no parameters."""
-        del key, memory, obs
-        return ()
-
-    def initial_memory(self):
-        """Remembers nothing."""
-        return ()
-
-    def apply(self, params, memory, obs):
-        """Returns itself, a value of 0 and the memory."""
-        del params
-        return self, jnp.zeros(obs.shape[:-1]), memory
-
-    def sample(self, key):
-        """Draws an action."""
-        return jax.random.uniform(key, self.shape, minval=-1.0, maxval=1.0)
-
-    def log_prob(self, action):
-        """The density is constant."""
-        return jnp.zeros(action.shape[: action.ndim - len(self.shape)])
-
-
 def build(pair: str) -> metarl_jax.Experiment:
     """Builds the experiment of a pair."""
     world, method = pair.split("/")
@@ -93,78 +61,25 @@ def build(pair: str) -> metarl_jax.Experiment:
     return metarl_jax.make_experiment(name, method=method, **options)
 
 
-def random_return(tasks: TaskDistribution) -> dict[str, float]:
-    """Measures an agent that draws its actions uniformly, one episode a task."""
-    measure = partial(
-        evaluation.evaluate,
-        tasks=tasks,
-        policy=Uniform(tasks.action_space.shape),
-        adapt=lambda key, agent, trajectories: agent,
-        agent=Agent(()),
-        num_tasks=400,
-        num_episodes=1,
-        num_adaptation_steps=0,
-    )
-    returns = np.asarray(jax.jit(measure)(jax.random.key(0)), float).ravel()
-    error = returns.std(ddof=1) / np.sqrt(returns.size)
-    half = t_half_width(error, returns.size - 1)
-    return {"mean": float(returns.mean()), "half_width": float(half)}
-
-
 def measure(pair: str, num_seeds: int) -> dict[str, Any]:
     """Trains one pair and evaluates it."""
     experiment = build(pair)
-    times: list[float] = []
-    trained = metarl_jax.train(
-        experiment,
-        num_seeds=num_seeds,
-        callback=lambda step, info: times.append(time.process_time()),
-        quiet=True,
-    )
-    rows = trained.metrics
-
-    def by_seed(row, name):
-        return np.atleast_1d(row["seeds"][name] if num_seeds > 1 else row[name])
-
-    chunks = np.array_split(np.arange(len(rows)), min(NUM_POINTS, len(rows)))
-    curve = {
-        name: [
-            np.mean([by_seed(rows[i], name) for i in chunk], axis=0).round(3).tolist()
-            for chunk in chunks
-        ]
-        for name in ("return_before", "return_after")
-    }
-    result = metarl_jax.evaluate(trained)
-    steps = lower(experiment.algorithm, 0, 1, None, Placement()).environment_steps or 0
     options = dict(experiment.origin.options)
     # What PEARL has in its buffer before the first step.
     start = options.get("num_initial_episodes", 0) * options.get("num_train_tasks", 0)
     start *= experiment.tasks.horizon
-    per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
+    trained, record = learn(
+        experiment, num_seeds, first_steps=start, num_points=NUM_POINTS
+    )
+    curve = record["curve"]
+    while_learning = np.array(curve["environment_steps"]) - start
+    share = while_learning / while_learning[-1]
+    curve["cpu_seconds"] = np.round(share * record["cpu_seconds"], 2).tolist()
+    told, random = told_of(metarl_jax.evaluate(trained)), uniform(experiment.tasks)
     return {
-        "options": options,
-        "num_seeds": num_seeds,
-        "num_steps": len(rows),
-        "environment_steps": start + steps * len(rows),
-        "cpu_seconds": per_step * len(rows),
-        "curve": {
-            "environment_steps": [int(start + steps * (x[-1] + 1)) for x in chunks],
-            "cpu_seconds": [round(per_step * (chunk[-1] + 1), 2) for chunk in chunks],
-            **curve,
-        },
-        **{
-            name: result[name]
-            for name in (
-                "adaptation_unit",
-                "return_mean",
-                "return_ci",
-                "return_mean_by_seed",
-                "interval",
-                "num_tasks",
-                "num_episodes",
-            )
-        },
-        "random": random_return(experiment.tasks),
+        **record,
+        **{name: told[name] for name in told if name not in ("measures", "references")},
+        "random": {name: random[name] for name in ("mean", "half_width")},
         "hardware": hardware(),
     }
 
@@ -263,6 +178,17 @@ def table(pairs: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def laid_out(pairs: dict[str, dict]) -> str:
+    """Returns what the page shows of the pairs: a table, and what it tells apart."""
+    worlds = {
+        world.replace("@mujoco", ", MuJoCo"): {
+            METHODS[method]: by_seed(row) for method, row in methods.items()
+        }
+        for world, methods in by_world(pairs).items()
+    }
+    return f"{table(pairs)}\n\n{lines(worlds)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains robots by every method.")
     parser.add_argument("--pairs", nargs="*", metavar="WORLD/METHOD")
@@ -283,7 +209,11 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(pairs)).print_png(beside)
-    print(table(pairs))
+    if args.output == OUTPUT:
+        PAGE.write_text(
+            rewritten(PAGE.read_text(), Path(__file__).name, laid_out(pairs))
+        )
+    print(laid_out(pairs))
 
 
 if __name__ == "__main__":

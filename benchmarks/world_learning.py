@@ -7,8 +7,9 @@ its own, and meets held-out tasks by the one protocol; intervals are over seeds.
 agent `memoryless` is trained by the very updates of RL² on as many steps, and carries
 nothing from one to the next; `told` is a policy without memory that is told the task.
 Drivers meet tasks from beyond the ranges of their training as well. Seconds are those
-of the CPU that a seed took, without compiling. Arms already recorded are not run again.
-Writes JSON, draws `docs/worlds/learning.png` and prints a markdown table.
+of the CPU that a seed took, without compiling. Arms already recorded are not run again;
+`--arms` without one runs none. Writes JSON, draws `docs/worlds/learning.png` and lays
+out the tables of `docs/results/worlds.md`.
 """
 
 import argparse
@@ -23,7 +24,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, write
+from measuring import apart, hardware, learn, rewritten, write
+from telling_apart import by_seed, lines
 
 import metarl_jax
 from metarl_jax import evaluation
@@ -37,7 +39,8 @@ from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "world_learning.json"
-FIGURE = Path(__file__).parent.parent / "docs" / "worlds" / "learning.png"
+DOCS = Path(__file__).parent.parent / "docs"
+FIGURE, PAGE = DOCS / "worlds" / "learning.png", DOCS / "results" / "worlds.md"
 NUM_POINTS = 40
 NOT_OPTIONS = ("tasks", "policy")
 AGENTS = {
@@ -272,6 +275,19 @@ def table(arms: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def laid_out(arms: dict[str, dict]) -> str:
+    """Returns what the page shows of returns: a table, and what it tells apart."""
+    worlds: dict[str, dict[str, list[float]]] = {}
+    for world in ARMS:
+        for agent, label in AGENTS.items():
+            if record := arms.get(f"{world}/{agent}"):
+                worlds.setdefault(world, {})[label] = by_seed(record)
+                if outside := record.get("outside"):
+                    where = worlds.setdefault(f"{world}, outside", {})
+                    where[label] = by_seed(outside)
+    return f"{table(arms)}\n\n{lines(worlds, digits=2)}"
+
+
 def safety(arms: dict[str, dict]) -> str:
     """Lays out what is told of drivers beside the return, last round and first."""
     drivers = {a: arms[f"driving/{a}"] for a in AGENTS if f"driving/{a}" in arms}
@@ -319,7 +335,11 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)
-    print(table(arms), safety(arms), sep="\n\n")
+    if args.output == OUTPUT:
+        script = Path(__file__).name
+        page = rewritten(PAGE.read_text(), script, laid_out(arms))
+        PAGE.write_text(rewritten(page, f"{script}, safety", safety(arms)))
+    print(laid_out(arms), safety(arms), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon
+from measuring import rewritten
 
 from metarl_jax import catalogue, spaces
 from metarl_jax.envs import locomotion, robots, treasure_hunt
@@ -139,11 +140,7 @@ def facts(name: str) -> str:
 
 def written(name: str, page: str) -> str:
     """Returns a page with its made part made anew, if it has one."""
-    before, mark, rest = page.partition(BEGIN)
-    if not mark:
-        return page
-    after = rest.partition(END)[2] or "\n"
-    return f"{before}{BEGIN}\n\n{facts(name)}\n\n{END}{after}"
+    return rewritten(page, "world_pages.py", facts(name)) if BEGIN in page else page
 
 
 INDEX = """# Worlds

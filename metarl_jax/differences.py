@@ -220,6 +220,7 @@ def compare_all(
     tasks: Mapping[str, Sequence[str] | None] | None = None,
     *,
     worlds: Mapping[str, str | None] | None = None,
+    reference: str | None = None,
     confidence: float = 0.95,
 ) -> list[Pair]:
     """Compares each two of several methods, with a correction for how many there are.
@@ -229,6 +230,8 @@ def compare_all(
       tasks: what tells the held-out tasks of each method's seeds apart; those of two
         methods are paired where these are equal, and not None. None for no pairs.
       worlds: where each method acted; None where that is not known.
+      reference: the method that every other is compared with, where the others are not
+        to be compared among themselves: fewer pairs, and less to correct for.
       confidence: of the intervals of each difference, which are not corrected.
 
     Returns:
@@ -236,10 +239,16 @@ def compare_all(
       one world.
 
     Raises:
-      ValueError: as `difference` does.
+      ValueError: as `difference` does, or if `reference` is not among the methods.
     """
+    if reference is not None and reference not in returns:
+        raise ValueError(
+            f"reference must be one of {', '.join(returns)}; got {reference}"
+        )
     tasks, worlds, found = tasks or {}, worlds or {}, []
     for one, other in combinations(returns, 2):
+        if reference is not None and reference not in (one, other):
+            continue
         a, b = np.asarray(returns[one], float), np.asarray(returns[other], float)
         known = {worlds.get(one), worlds.get(other)} - {None}
         if (len(a) == 1) != (len(b) == 1) or len(known) > 1:

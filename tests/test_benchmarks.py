@@ -12,6 +12,8 @@ import numpy as np
 import optax
 import profiling
 import pytest
+import telling_apart
+from scipy import stats
 
 HERE = Path(__file__).parent
 
@@ -258,3 +260,60 @@ def test_an_agent_without_memory_is_trained_as_one_with_it_and_carries_nothing()
     acted = [policy.apply(params, memory, obs) for memory in (0.0, 5.0)]
     assert acted[0][0].logits.tolist() == acted[1][0].logits.tolist()
     assert [memory for *_, memory in acted] == [0.0, 5.0]
+
+
+@pytest.fixture
+def seeds():
+    rng = np.random.default_rng(19)
+    means = {"worst": 0.0, "best": 20.0, "good": 18.0, "alike": 17.5}
+    return {name: mean + rng.normal(size=4) for name, mean in means.items()}
+
+
+@pytest.mark.parametrize("reference", [None, "good"])
+def test_what_is_said_to_differ_is_what_welch_s_and_holm_s_tests_find(seeds, reference):
+    """By scipy's tests, and a plain loop over the ordered p-values."""
+    pairs = [(a, b) for a in seeds for b in seeds if a < b]
+    pairs = [pair for pair in pairs if reference in (None, *pair)]
+    tests = {
+        (a, b): stats.ttest_ind(seeds[a], seeds[b], equal_var=False) for a, b in pairs
+    }
+    real, still = set(), True
+    for number, pair in enumerate(sorted(pairs, key=lambda pair: tests[pair].pvalue)):
+        still = still and tests[pair].pvalue * (len(pairs) - number) < 0.05
+        real |= {pair} if still else set()
+    by_themselves = [pair for pair in pairs if tests[pair].pvalue < 0.05]
+    assert 0 < len(real) < len(by_themselves) < len(pairs)
+    said = telling_apart.told_apart(seeds, digits=2, reference=reference)
+    found, _, alike = said.partition("not told apart")
+    clauses = dict(x.split(" over ") for x in found.split("; ") if x)
+    for a, b in pairs:
+        gap = seeds[a].mean() - seeds[b].mean()
+        ends = tests[a, b].confidence_interval(0.95)
+        (better, worse), sign = ((a, b), 1) if gap > 0 else ((b, a), -1)
+        low, high = sorted(sign * end for end in ends)
+        line = f"{worse} {abs(gap):.2f} ({low:.2f} to {high:.2f})"
+        assert (line in clauses.get(better, "")) == ((a, b) in real)
+        names = [name for name in seeds if name in (a, b) and name != reference]
+        named = f" {' and '.join(names)} (" in alike
+        assert named == ((a, b) not in real)
+
+
+def test_seeds_of_a_mean_and_its_interval_are_told_apart_as_the_seeds_themselves(seeds):
+    like = {}
+    for name, values in seeds.items():
+        mean, error = values.mean(), stats.sem(values)
+        ends = stats.t.interval(0.95, len(values) - 1, mean, error)
+        like[name] = telling_apart.seeds_like(mean, *ends, len(values))
+    assert telling_apart.told_apart(like) == telling_apart.told_apart(seeds)
+
+
+def test_a_part_of_a_page_is_made_anew_and_the_rest_is_kept():
+    page = "# A\n\n<!-- made by benchmarks/x.py -->\nold\n<!-- to here -->\n\nend\n"
+    once = measuring.rewritten(page, "x.py", "new")
+    assert once.startswith("# A\n")
+    assert once.endswith("\n\nend\n")
+    assert "\n\nnew\n\n" in once
+    assert "old" not in once
+    assert measuring.rewritten(once, "x.py", "new") == once
+    with pytest.raises(ValueError, match=r"must have the mark .*y\.py"):
+        measuring.rewritten(page, "y.py", "new")

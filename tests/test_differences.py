@@ -185,3 +185,14 @@ def test_runs_are_compared_where_they_met_the_same_tasks():
     assert "corrected for 3 pairs" in table
     for few in ({}, {"one": results["one"]}):
         assert plotting.differences_markdown(few) == ""
+
+
+def test_a_reference_is_compared_with_every_other_and_corrected_for_these_alone():
+    returns = dict(zip("abcd", simulated(1, 4, 5)[0], strict=True))
+    found = compare_all(returns, reference="c")
+    named = [(pair.one, pair.other) for pair in found]
+    assert named == [("a", "c"), ("b", "c"), ("c", "d")]
+    alone = [pair.difference.p_value for pair in found]
+    np.testing.assert_allclose([pair.p_value for pair in found], holm(alone))
+    with pytest.raises(ValueError, match="reference must be one of a, b, c, d; got e"):
+        compare_all(returns, reference="e")

@@ -238,6 +238,8 @@ def test_the_comparison_quotes_its_record():
         assert quoted[name][:3] == [cells[0], cells[1], cells[3]], name
         if method in methods:
             assert quoted[name][5] == f"{result['training_peak_memory_mib']:.0f}"
+    page = (ROOT / "docs" / "results" / "methods.md").read_text()
+    assert comparison.apart_from_reference(methods) in page
 
 
 def test_the_pairs_quote_their_record():
@@ -253,7 +255,7 @@ def test_robots_quote_their_record():
     import robot_learning
 
     page = (ROOT / "docs" / "results" / "robots.md").read_text()
-    assert robot_learning.table(record("robot_learning.json")["pairs"]) in page
+    assert robot_learning.laid_out(record("robot_learning.json")["pairs"]) in page
 
 
 def test_further_worlds_quote_their_record():
@@ -261,7 +263,7 @@ def test_further_worlds_quote_their_record():
 
     page = (ROOT / "docs" / "results" / "worlds.md").read_text()
     arms = record("world_learning.json")["arms"]
-    assert world_learning.table(arms) in page
+    assert world_learning.laid_out(arms) in page
     assert world_learning.safety(arms) in page
     # Nobody walks shorter than the shortest path.
     for name, arm in arms.items():
@@ -285,7 +287,14 @@ def test_three_rooms_quote_their_record():
     import exploration
 
     page = (ROOT / "docs" / "results" / "exploration.md").read_text()
-    assert exploration.table(record("exploration.json")["arms"]) in page
+    assert exploration.laid_out(record("exploration.json")["arms"]) in page
+
+
+def test_a_memory_off_policy_quotes_its_record():
+    import off_policy
+
+    page = (ROOT / "docs" / "algorithms" / "amago.md").read_text()
+    assert off_policy.laid_out(record("off_policy.json")["arms"]) in page
 
 
 def test_other_learners_quote_their_record():
@@ -395,6 +404,11 @@ def test_published_tables_quote_their_records(page, table, names, columns, digit
 
 
 def test_learned_rules_quote_their_records():
+    import telling_apart
+
+    page = (ROOT / "docs" / "results" / "rules.md").read_text()
+    for told in telling_apart.of_rules().values():
+        assert told in page
     quoted = rows("rules.md")
     names = [name for name in ("lpg.json", "lpo.json") if (RESULTS / name).exists()]
     assert names
