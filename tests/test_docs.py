@@ -310,6 +310,8 @@ def test_host_worlds_quote_their_record():
         "half-cheetah": "half-cheetah-velocity-mujoco",
         "ant, `ant-goal`": "ant-goal",
         "ant, `ant-direction`": "ant-direction",
+        "ant, `ant-velocity`": "ant-velocity",
+        "humanoid": "humanoid-direction",
     }.items():
         measured = worlds[name]
         assert quoted[label] == [
