@@ -4,10 +4,11 @@
 
 Every agent trains with its world's defaults, its seeds in one program, in a process of
 its own, and meets held-out tasks by the one protocol; intervals are over seeds. An
-agent `memoryless` is trained by the very updates of RL² on as many steps, and carries
-nothing from one to the next; `told` is a policy without memory that is told the task.
-Drivers meet tasks from beyond the ranges of their training as well. Seconds are those
-of the CPU that a seed took, without compiling. Arms already recorded are not run again;
+agent `e-rl2` is RL² that leaves the first episode of a trial out of what it maximises;
+`memoryless` is trained by the very updates of RL² on as many steps, and carries nothing
+from one to the next; `told` is a policy without memory that is told the task. Drivers
+meet tasks from beyond the ranges of their training as well. Seconds are those of the
+CPU that a seed took, without compiling. Arms already recorded are not run again;
 `--arms` without one runs none. Writes JSON, draws `docs/worlds/learning.png` and lays
 out the tables of `docs/results/worlds.md`.
 """
@@ -49,6 +50,7 @@ AGENTS = {
     "varibad": "VariBAD",
     "maml": "MAML",
     "told": "told the task",
+    "e-rl2": "E-RL²",
 }
 
 
@@ -81,6 +83,10 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             **{"lr": 1e-3, "num_steps": 100},
         },
         ["rl2"],
+    ),
+    "krazy-world": (
+        {**steps(90), "num_tasks": 64, "lr": 2e-3},
+        ["rl2", "e-rl2"],
     ),
 }
 
@@ -119,12 +125,14 @@ def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
     """Builds what an arm trains; the options are those of the world."""
     if agent == "told":
         options |= {"show_task": True}
-    method = "rl2" if agent in ("memoryless", "told") else agent
+    if agent == "e-rl2":
+        options |= {"num_exploration_episodes": 1}
+    method = "rl2" if agent in ("memoryless", "told", "e-rl2") else agent
     known = inspect.signature(Choice(world, method).load()).parameters
     options |= options.pop(agent, {})
     options = {name: value for name, value in options.items() if name in known}
     experiment = metarl_jax.make_experiment(world, method=method, **options)
-    if method == agent:
+    if agent not in ("memoryless", "told"):
         return experiment
     # RL² again, of a policy that forgets.
     given = grouped(build_rl2, dict(experiment.origin.options), skip=NOT_OPTIONS)

@@ -39,6 +39,7 @@ krazy_world = World(
         "gradient": {"inner_lr": 1.0, "num_episodes": 20},
         "memory": {
             "num_episodes": 3,
+            "lr": 1e-3,
             "entropy_coeff": 0.01,
             "num_steps": 400,
             "decay_steps": 400,
