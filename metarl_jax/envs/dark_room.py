@@ -1,6 +1,7 @@
 """The dark room: a cell pays, and nothing shows which (Laskin et al. 2022)."""
 
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs import grids
 from metarl_jax.envs.goals import with_cell_goals
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
@@ -19,8 +21,6 @@ from metarl_jax.validation import (
     check_positive,
 )
 
-# Stay, up, right, down, left.
-_MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 _HELDOUT_SHARE = 5  # a cell of so many
 
 
@@ -56,12 +56,12 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
         *,
         size: int,
         start: Literal["random", "centre"],
-        observation: Literal["one_hot", "coordinates"],
+        observation: grids.CellObservation,
     ):
         super().__init__()
         self.size = size
         self.start = start
-        self.observation = observation
+        self.observation: grids.CellObservation = observation
 
     def reset_env(self, key, params):
         """Goes to where episodes start."""
@@ -75,7 +75,7 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state, action, params):
         """Moves by one cell."""
         del key
-        cell = jnp.clip(state.cell + jnp.asarray(_MOVES)[action], 0, self.size - 1)
+        cell = grids.moved(state.cell, action, self.size)
         state = EnvState(time=state.time + 1, cell=cell)
         reward = self.reward(cell, params)
         terminated = self.is_terminated(state, params)
@@ -86,9 +86,7 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
         return jnp.where(jnp.all(cell == params.goal), 1.0, 0.0)
 
     def _observe(self, state):
-        if self.observation == "coordinates":
-            return state.cell.astype(jnp.float32)
-        return jax.nn.one_hot(state.cell[0] * self.size + state.cell[1], self.size**2)
+        return grids.shown(state.cell, self.size, self.observation)
 
     def is_terminated(self, state, params):
         """Returns False: only the horizon ends an episode."""
@@ -103,12 +101,12 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(grids.MOVES)
 
     def action_space(self, params=None):
         """Stay, up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(grids.MOVES))
 
     def observation_space(self, params):
         """Cells."""
@@ -146,7 +144,7 @@ def dark_room(
     horizon: int = 20,
     start: Literal["random", "centre"] = "random",
     split: bool = True,
-    observation: Literal["one_hot", "coordinates"] = "one_hot",
+    observation: grids.CellObservation = "one_hot",
 ) -> TaskDistribution:
     """Builds the dark room of Laskin et al. 2022, arXiv 2210.14215: 9 × 9, 20 steps.
 
@@ -171,7 +169,7 @@ def dark_room(
     check_positive(horizon=horizon)
     check_at_least(3, size=size)
     check_choice(("random", "centre"), start=start)
-    check_choice(("one_hot", "coordinates"), observation=observation)
+    check_choice(get_args(grids.CellObservation), observation=observation)
     check_flags(split=split)
     check_fits(f"a row for each cell of size={size}", 8 * size**2)
     seen, heldout = room_goals(size), room_goals(size, heldout=True)
@@ -184,15 +182,10 @@ def dark_room(
 
         return sample
 
-    def where(obs):
-        if observation == "coordinates":
-            return obs.astype(jnp.int32)
-        return jnp.stack(jnp.divmod(jnp.argmax(obs), size)).astype(jnp.int32)
+    where = partial(grids.cell_of, size=size, observation=observation)
 
     def optimal_action(task, obs):
-        dx, dy = task.goal - where(obs)
-        along_x, along_y = jnp.where(dx > 0, 2, 4), jnp.where(dy > 0, 1, 3)
-        return jnp.where(dx != 0, along_x, jnp.where(dy != 0, along_y, 0))
+        return grids.towards(where(obs), task.goal)
 
     env = DarkRoom(size=size, start=start, observation=observation)
 

@@ -1,6 +1,7 @@
 """Navigation of a grid to an unseen goal cell."""
 
-from typing import Literal
+from functools import partial
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +9,12 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs import grids
 from metarl_jax.envs.goals import with_cell_goals
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_at_least, check_choice, check_positive
-
-# Stay, up, right, down, left.
-_MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 
 
 @struct.dataclass(kw_only=True)
@@ -45,10 +44,10 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
         numbers as floats.
     """
 
-    def __init__(self, *, size: int, observation: Literal["one_hot", "coordinates"]):
+    def __init__(self, *, size: int, observation: grids.CellObservation):
         super().__init__()
         self.size = size
-        self.observation = observation
+        self.observation: grids.CellObservation = observation
 
     def reset_env(self, key, params):
         """Returns to (0, 0)."""
@@ -59,7 +58,7 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state, action, params):
         """Moves by one cell."""
         del key
-        cell = jnp.clip(state.cell + jnp.asarray(_MOVES)[action], 0, self.size - 1)
+        cell = grids.moved(state.cell, action, self.size)
         state = EnvState(time=state.time + 1, cell=cell)
         reward = self.reward(cell, params)
         terminated = self.is_terminated(state, params)
@@ -70,9 +69,7 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
         return jnp.where(jnp.all(cell == params.goal), 1.0, -0.1)
 
     def _observe(self, state):
-        if self.observation == "coordinates":
-            return state.cell.astype(jnp.float32)
-        return jax.nn.one_hot(state.cell[0] * self.size + state.cell[1], self.size**2)
+        return grids.shown(state.cell, self.size, self.observation)
 
     def is_terminated(self, state, params):
         """Returns False: only the horizon ends an episode."""
@@ -87,12 +84,12 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(grids.MOVES)
 
     def action_space(self, params=None):
         """Stay, up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(grids.MOVES))
 
     def observation_space(self, params):
         """Cells."""
@@ -120,7 +117,7 @@ def grid_navigation(
     *,
     horizon: int = 15,
     size: int = 5,
-    observation: Literal["one_hot", "coordinates"] = "one_hot",
+    observation: grids.CellObservation = "one_hot",
 ) -> TaskDistribution:
     """Builds the 5×5 grid of Zintgraf et al. 2020, arXiv 1910.08348.
 
@@ -151,7 +148,7 @@ def grid_navigation(
     check_positive(horizon=horizon)
     # Smaller grids leave no room for a goal.
     check_at_least(3, size=size)
-    check_choice(("one_hot", "coordinates"), observation=observation)
+    check_choice(get_args(grids.CellObservation), observation=observation)
     check_fits(f"a row for each cell of size={size}", 8 * size**2)
     env = GridNavigation(size=size, observation=observation)
     goals = goal_cells(size)
@@ -166,12 +163,9 @@ def grid_navigation(
         num_rewarded = jnp.maximum(horizon - distance + 1, 0)
         return 1.0 * num_rewarded - 0.1 * (horizon - num_rewarded)
 
-    def cell_of(obs):
-        if observation == "coordinates":
-            return obs.astype(jnp.int32)
-        return jnp.stack(jnp.divmod(jnp.argmax(obs), size)).astype(jnp.int32)
+    where = partial(grids.cell_of, size=size, observation=observation)
 
     family = gymnax_family(
         env, sample, horizon=horizon, oracles={"known goal": known_goal}
     )
-    return with_cell_goals(family, cell_of=cell_of, goals=goals)
+    return with_cell_goals(family, cell_of=where, goals=goals)

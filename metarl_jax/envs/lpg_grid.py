@@ -8,12 +8,10 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.grids import MOVES, moved
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_choice, check_positive
-
-# Up, right, down, left.
-_MOVES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 
 LayoutName = Literal[
     "dense",
@@ -148,10 +146,9 @@ class LPGGrid(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state, action, params):
         """Moves by one cell, takes what is there, and lets objects come back."""
         key_chances, key_objects = jax.random.split(key)
-        place = (
-            jnp.stack(jnp.divmod(state.cell, self.size)) + jnp.asarray(_MOVES)[action]
-        )
-        place = jnp.clip(place, 0, self.size - 1)
+        # None of the actions stays.
+        place = jnp.stack(jnp.divmod(state.cell, self.size))
+        place = moved(place, action + 1, self.size)
         cell = place[0] * self.size + place[1]
         cell = jnp.where(params.wall[cell], state.cell, cell)
         taken = state.present & (state.objects == cell)
@@ -203,12 +200,12 @@ class LPGGrid(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(MOVES) - 1
 
     def action_space(self, params=None):
         """Up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(MOVES) - 1)
 
     def observation_space(self, params):
         """Features, or the number of a state."""

@@ -12,13 +12,11 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.grids import MOVES
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import Key, TaskDistribution
 from metarl_jax.validation import check_at_least, check_fraction, check_positive
-
-# Stay, up, right, down, left, as (x, y).
-_MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 
 
 @struct.dataclass(kw_only=True)
@@ -61,7 +59,7 @@ class Maze(environment.Environment[EnvState, EnvParams]):
         """Moves by one cell, if that side is open."""
         del key
         passable = jnp.append(True, params.open[state.cell])[action]
-        step = jnp.asarray(_MOVES @ np.array([self.size, 1], np.int32))[action]
+        step = jnp.asarray(MOVES @ np.array([self.size, 1], np.int32))[action]
         cell = state.cell + jnp.where(passable, step, 0)
         state = EnvState(time=state.time + 1, cell=cell)
         reward = jnp.where(cell == params.goal, 1.0, -0.1)
@@ -84,12 +82,12 @@ class Maze(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(MOVES)
 
     def action_space(self, params=None):
         """Stay, up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(MOVES))
 
     def observation_space(self, params):
         """The cell, and its open sides."""
@@ -152,7 +150,7 @@ def distances(open_: jax.Array, cell: jax.Array, size: int) -> jax.Array:
     Returns:
       `[m²]` int32; m² where no path leads.
     """
-    steps = _MOVES[1:] @ np.array([size, 1], np.int32)
+    steps = MOVES[1:] @ np.array([size, 1], np.int32)
     beside = np.clip(np.arange(size**2)[:, None] + steps, 0, size**2 - 1)
 
     def relax(distance, _):

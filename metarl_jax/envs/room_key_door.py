@@ -1,13 +1,13 @@
 """A dark room with a key that pays, and a door that pays who has it."""
 
-from typing import Literal
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs import grids
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
@@ -17,9 +17,6 @@ from metarl_jax.validation import (
     check_flags,
     check_positive,
 )
-
-# Stay, up, right, down, left.
-_MOVES = np.array([[0, 0], [0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 
 
 @struct.dataclass(kw_only=True)
@@ -55,12 +52,12 @@ class RoomKeyDoor(environment.Environment[EnvState, EnvParams]):
         *,
         size: int,
         horizon: int,
-        observation: Literal["one_hot", "coordinates"],
+        observation: grids.CellObservation,
     ):
         super().__init__()
         self.size = size
         self.horizon = horizon
-        self.observation = observation
+        self.observation: grids.CellObservation = observation
 
     def reset_env(self, key, params):
         """Returns to the task's start, without the key."""
@@ -71,8 +68,7 @@ class RoomKeyDoor(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state, action, params):
         """Moves by one cell; the key pays once, and the door then."""
         del key
-        move = jnp.asarray(_MOVES)[params.moves[action]]
-        cell = jnp.clip(state.cell + move, 0, self.size - 1)
+        cell = grids.moved(state.cell, params.moves[action], self.size)
         opened = state.has_key & jnp.all(cell == params.door)
         taken = ~state.has_key & jnp.all(cell == params.key)
         reward = jnp.where(opened | taken, 1.0, 0.0)
@@ -82,11 +78,9 @@ class RoomKeyDoor(environment.Environment[EnvState, EnvParams]):
     def _observe(self, state):
         time = jnp.asarray(state.time, jnp.float32) / self.horizon
         rest = jnp.stack([state.has_key.astype(jnp.float32), time])
+        where = grids.shown(state.cell, self.size, self.observation)
         if self.observation == "coordinates":
-            where = state.cell.astype(jnp.float32) / self.size
-        else:
-            index = state.cell[0] * self.size + state.cell[1]
-            where = jax.nn.one_hot(index, self.size**2, dtype=jnp.float32)
+            where /= self.size
         return jnp.concatenate([where, rest])
 
     @property
@@ -97,12 +91,12 @@ class RoomKeyDoor(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(grids.MOVES)
 
     def action_space(self, params=None):
         """Stay, up, right, down, left, in the task's order."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(grids.MOVES))
 
     def observation_space(self, params):
         """The cell, the key and the time."""
@@ -116,7 +110,7 @@ def room_key_door(
     size: int = 9,
     horizon: int = 50,
     random_actions: bool = False,
-    observation: Literal["one_hot", "coordinates"] = "one_hot",
+    observation: grids.CellObservation = "one_hot",
 ) -> TaskDistribution:
     """Builds the dark room with a key and a door of Laskin et al. 2022, 2210.14215.
 
@@ -147,14 +141,14 @@ def room_key_door(
     check_positive(horizon=horizon)
     check_at_least(2, size=size)
     check_flags(random_actions=random_actions)
-    check_choice(("one_hot", "coordinates"), observation=observation)
+    check_choice(get_args(grids.CellObservation), observation=observation)
     check_fits(f"a row for each cell of size={size}", 8 * size**2)
     env = RoomKeyDoor(size=size, horizon=horizon, observation=observation)
 
     def sample(key):
         key_places, key_moves = jax.random.split(key)
         places = jax.random.randint(key_places, (3, 2), 0, size, jnp.int32)
-        moves = jnp.arange(len(_MOVES), dtype=jnp.int32)
+        moves = jnp.arange(len(grids.MOVES), dtype=jnp.int32)
         if random_actions:
             moves = jax.random.permutation(key_moves, moves)
         start, place_of_key, door = places
@@ -163,12 +157,9 @@ def room_key_door(
     def optimal_action(task, obs):
         where, has_key = obs[:-2], obs[-2] > 0.5
         if observation == "coordinates":
-            cell = jnp.round(where * size).astype(jnp.int32)
-        else:
-            cell = jnp.stack(jnp.divmod(jnp.argmax(where), size)).astype(jnp.int32)
-        dx, dy = jnp.where(has_key, task.door, task.key) - cell
-        along_x, along_y = jnp.where(dx > 0, 2, 4), jnp.where(dy > 0, 1, 3)
-        move = jnp.where(dx != 0, along_x, jnp.where(dy != 0, along_y, 0))
+            where = jnp.round(where * size)
+        cell = grids.cell_of(where, size, observation)
+        move = grids.towards(cell, jnp.where(has_key, task.door, task.key))
         return jnp.argmax(task.moves == move).astype(jnp.int32)
 
     def known_places(key, task):

@@ -6,12 +6,11 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.grids import MOVES
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_positive
 
-# Stay, up, right, down, left.
-_MOVES = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
 _CORNERS = ((-1, 1), (-1, -1), (1, 1), (1, -1))
 # How far a side room's middle is from the middle.
 _APART = 6
@@ -29,7 +28,7 @@ START = _INDEX[0, 0]
 # Where a move leads, the cell itself where a wall is in the way.
 NEXT = np.array(
     [
-        [_INDEX.get((x + dx, y + dy), _INDEX[x, y]) for dx, dy in _MOVES]
+        [_INDEX.get((x + dx, y + dy), _INDEX[x, y]) for dx, dy in MOVES]
         for x, y in _cells()
     ],
     np.int32,
@@ -114,12 +113,12 @@ class Rooms(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(MOVES)
 
     def action_space(self, params=None):
         """Stay, up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(MOVES))
 
     def observation_space(self, params):
         """The cell."""

@@ -2,17 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from metarl_jax.envs.grids import MOVES, moved
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.memory import check_fits
 from metarl_jax.types import TaskDistribution
 from metarl_jax.validation import check_at_least, check_positive
-
-# Up, right, down, left.
-_MOVES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0]], np.int32)
 
 
 @struct.dataclass(kw_only=True)
@@ -58,8 +55,8 @@ class TwoColors(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state, action, params):
         """Moves by one cell, and pays."""
         x, y = jnp.divmod(state.cells[0], self.size)
-        move = jnp.asarray(_MOVES)[action]
-        place = jnp.clip(jnp.stack([x, y]) + move, 0, self.size - 1)
+        # None of the actions stays.
+        place = moved(jnp.stack([x, y]), action + 1, self.size)
         agent = place[0] * self.size + place[1]
         colors = state.cells[1:]
         met = colors == agent
@@ -93,12 +90,12 @@ class TwoColors(environment.Environment[EnvState, EnvParams]):
     @property
     def num_actions(self) -> int:
         """Number of actions."""
-        return len(_MOVES)
+        return len(MOVES) - 1
 
     def action_space(self, params=None):
         """Up, right, down, left."""
         del params
-        return spaces.Discrete(len(_MOVES))
+        return spaces.Discrete(len(MOVES) - 1)
 
     def observation_space(self, params):
         """One-hot coordinates."""
