@@ -142,9 +142,9 @@ def landing(
     ahead = cell[None] + jnp.arange(1, size, dtype=jnp.int32)[:, None] * move[None]
     inside = jnp.all((ahead >= 0) & (ahead < size), axis=-1)
     x, y = jnp.clip(ahead, 0, size - 1).T
-    # From ice to the next square, as long as there is one.
-    slides = (board[x, y] == ICE)[:-1] & inside[1:]
-    further = jnp.sum(jnp.cumprod(slides.astype(jnp.int32)), dtype=jnp.int32)
+    # From ice one slides on, as long as there is a next square.
+    stops = (board[x, y] != ICE) | ~jnp.append(inside[1:], False)
+    further = jnp.argmax(stops).astype(jnp.int32)
     x, y = cell = cell + jnp.where(inside[0], 1 + further, 0) * move
     other = transporters[0] + transporters[1] - cell
     return jnp.where(board[x, y] == TRANSPORTER, other, cell)
