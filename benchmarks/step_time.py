@@ -1,13 +1,14 @@
 """Times the compiled meta-training step of every algorithm.
 
-    python benchmarks/step_time.py
+    python benchmarks/step_time.py [--only METHOD …]
 
 On 2-D navigation, 20 tasks × 20 episodes × 100 steps before and after one inner step:
 MAML with the trust region and with Adam, hidden layers of 64 and of 100, and every
 other method of the experiment `point-nav` with layers of 64. Of the algorithms that
-remember or infer: their experiments as they are, and RL² on 512 bandits × 100 steps.
-Every configuration runs in a process of its own, so that its peak memory is its own.
-Writes JSON and prints a table.
+remember, infer or replay: their experiments as they are, and RL² on 512 bandits × 100
+steps. Every configuration runs in a process of its own, so that its peak memory is its
+own. Writes JSON, in which `--only` leaves the other rows as they were, and prints a
+table.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from measuring import (
     compiled,
     finish,
     gradient_methods,
+    hardware,
     matmul_flops,
     matmul_flops_per_second,
     peak_memory_mib,
@@ -40,14 +42,21 @@ from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Agent, MetaAlgorithm, Policy, TaskDistribution
 
 NUM_TASKS, NUM_EPISODES = 20, 20
-# Experiments of the others: options, and environment steps in a meta-training step.
-OTHERS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "rl2/bandit": ("bandit-rl2", {"horizon": 100}, 512 * 100),
-    "rl2/grid": ("grid-rl2", {}, 128 * 4 * 15),
-    "rl2/grid, hypernetwork": ("grid-rl2", {}, 128 * 4 * 15),
-    "varibad": ("grid-varibad", {}, 128 * 4 * 15),
-    "pearl": ("half-circle-pearl", {}, 16 * 6 * 20),
-    "dpt": ("bandit-dpt", {}, 64 * 100),
+# Experiments of the others, or a world and a method of it: options, and environment
+# steps in a meta-training step.
+OTHERS: dict[str, tuple[Choice, dict[str, Any], int]] = {
+    "rl2/bandit": (Choice("bandit-rl2"), {"horizon": 100}, 512 * 100),
+    "rl2/grid": (Choice("grid-rl2"), {}, 128 * 4 * 15),
+    "rl2/grid, hypernetwork": (
+        Choice("grid-rl2", policy="hypernetwork"),
+        {},
+        128 * 4 * 15,
+    ),
+    "varibad": (Choice("grid-varibad"), {}, 128 * 4 * 15),
+    "pearl": (Choice("half-circle-pearl"), {}, 16 * 6 * 20),
+    "dpt": (Choice("bandit-dpt"), {}, 64 * 100),
+    "amago": (Choice("grid-navigation", "amago"), {}, 8 * 4 * 15),
+    "hyperx": (Choice("rooms", "hyperx"), {}, 128 * 50),
 }
 OUTER = ("trust-region", "adam")
 OUTPUT = Path(__file__).parent / "results" / "step_time.json"
@@ -65,9 +74,8 @@ def problem(width: int, activation: str) -> tuple[TaskDistribution, Policy]:
 def built(what: str, width: int, activation: Any) -> tuple[MetaAlgorithm, int]:
     """Returns an algorithm and the environment steps of its meta-training step."""
     if what in OTHERS:
-        name, options, env_steps = OTHERS[what]
-        policy = "hypernetwork" if "hypernetwork" in what else None
-        return Choice(name, policy=policy).load()(**options).algorithm, env_steps
+        choice, options, env_steps = OTHERS[what]
+        return choice.load()(**options).algorithm, env_steps
     method, _, outer = what.partition("/")
     update = {"outer_optimizer": "adam"} if outer == "adam" else {}
     experiment = Choice("point-nav", method).load()(
@@ -182,16 +190,26 @@ def time_rollout(width: int, activation: str, repeats: int) -> dict:
     }
 
 
+def joined(old: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record with some rows measured anew, which say on what they were."""
+    if not old:
+        return {"steps": rows}
+    machine = hardware()
+    new = {name: {**row, "hardware": machine} for name, row in rows.items()}
+    return {**old, "steps": {**old["steps"], **new}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times the compiled step.")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--activation", default="relu", choices=["relu", "tanh"])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 100])
     add_record_options(parser, OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)  # one configuration, as JSON
+    parser.add_argument("--only", nargs="+", metavar="METHOD", default=[])
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # one configuration, as JSON
     args = parser.parse_args()
-    if args.only:
-        what, width = args.only.split(":")
+    if args.one:
+        what, width = args.one.split(":")
         if what == "rollout":
             result = time_rollout(int(width), args.activation, args.repeats)
         else:
@@ -200,7 +218,7 @@ def main() -> None:
         return
 
     def run(what, width):
-        command = [sys.executable, __file__, "--only", f"{what}:{width}"]
+        command = [sys.executable, __file__, "--one", f"{what}:{width}"]
         command += ["--repeats", str(3 if args.quick else args.repeats)]
         command += ["--activation", args.activation]
         output = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -209,7 +227,14 @@ def main() -> None:
     configurations = [(f"maml/{outer}", w) for outer in OUTER for w in args.widths]
     others = [*(name for name in gradient_methods() if name != "maml"), *OTHERS]
     configurations += [(name, args.widths[0]) for name in others]
-    if args.quick:
+    if args.only:
+        names = list(dict.fromkeys(name for name, _ in configurations))
+        unknown = [name for name in args.only if name not in names]
+        if unknown:
+            parser.error(f"no method {unknown[0]}; there are {'; '.join(names)}")
+        configurations = [row for row in configurations if row[0] in args.only]
+        args.widths = []
+    elif args.quick:
         configurations, args.widths = configurations[-1:], args.widths[:1]
     print(
         f"{'method':24}{'width':>6}{'comp s':>7}{'step s':>9}"
@@ -235,7 +260,11 @@ def main() -> None:
             f"{row['fraction_of_bare_scan']:.0%} of a bare scan; with an agent for "
             f"each task {row['in_meta_step_fraction_of_bare_scan']:.0%}"
         )
-    finish(args, {"steps": steps, "rollouts": rollouts})
+    record = {"steps": steps, "rollouts": rollouts}
+    if args.only:
+        old = json.loads(args.output.read_text()) if args.output.exists() else {}
+        record = joined(old, steps)
+    finish(args, record)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from test_training import assert_same_state
 from metarl_jax import critic_ensemble, rollout
 from metarl_jax.algorithms.amago import amago
 from metarl_jax.critic_ensemble import CriticEnsemble
-from metarl_jax.datasets import load_dataset, read, save_dataset
+from metarl_jax.datasets import load_dataset, read, save_dataset, windows
 from metarl_jax.distributions import Categorical, TanhDiagGaussian
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.dark_room import dark_room
@@ -24,7 +24,7 @@ from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.point_navigation import point_navigation, sparse_point_navigation
 from metarl_jax.memory import num_bytes
 from metarl_jax.policies.exploring import Mixture
-from metarl_jax.policies.memory import memory_policy
+from metarl_jax.policies.memory import MemoryPolicy, memory_policy
 from metarl_jax.policies.mlp import MLP, mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.policies.recurrent import GRU
@@ -418,6 +418,17 @@ def test_a_relabelled_trial_is_one_that_the_environment_produces(name):
     np.testing.assert_array_equal(first.action, second.action)
     np.testing.assert_allclose(told, second.reward, rtol=1e-6, atol=1e-7)
     assert np.any(told != first.reward)
+    if tasks.revealed_reward is not None:
+        revealed = jax.vmap(
+            lambda task, one: jax.vmap(lambda x: tasks.revealed_reward(task, x))(one)
+        )(task, first)
+        sparse = task.replace(dense=jnp.zeros(len(keys), bool))
+
+        def replayed(key, task):
+            return produce(jax.random.split(key, 4)[1], task).reward
+
+        paid = jit(jax.vmap(replayed))(keys, sparse)
+        np.testing.assert_allclose(revealed, paid, rtol=1e-6, atol=1e-7)
     # In another task it is the rest of the task that stays as it was.
     other = [x for x in dataclasses.fields(base) if x.name != "goal"]
     for field in other:
@@ -445,6 +456,75 @@ def test_a_trial_that_came_to_no_goal_is_told_another_task():
     chex.assert_trees_all_equal(tasks.achieved(KEY, base, trial), base)
     met = tasks.achieved(KEY, base, trial._replace(mask=mask.at[1, -1].set(True)))
     np.testing.assert_array_equal(met.goal, [2, 2])
+
+
+def test_offline_every_trial_that_is_learned_from_is_one_of_the_environment_s(
+    tmp_path, monkeypatch
+):
+    """As recorded, or with what one goal pays for all of it, by a plain loop."""
+    tasks = RELABELLED["one-hot"]()
+    random = PersistentRandomPolicy(tasks.action_space, persistence=0.0)
+
+    def history(key):
+        key_task, key_act = jax.random.split(key)
+        agent, task = Agent((), random.initial_memory()), tasks.sample(key_task)
+        return rollout.collect(key_act, tasks, random, agent, task, num_episodes=4)[1]
+
+    steps = jit(jax.vmap(history))(jax.random.split(KEY, 6))
+    data = load_dataset(save_dataset(tmp_path / "data", jax.device_get(steps)))
+
+    learned, recall = [], MemoryPolicy.recall
+
+    def watched(policy, params, memory, steps):
+        told = steps.obs, steps.action, steps.reward
+        jax.debug.callback(lambda *told: learned.append(told), *told)
+        return recall(policy, params, memory, steps)
+
+    monkeypatch.setattr(MemoryPolicy, "recall", watched)
+    policy = memory_policy(tasks, GRU(3), value_head=False)
+    algorithm = amago(
+        tasks,
+        policy,
+        windows=windows(data, num_episodes=2),
+        **{"num_tasks": 1, "num_episodes": 2, "num_updates": 4, "batch_size": 4},
+        **{"num_critics": 1, "num_target_critics": 1, "hidden_sizes": (3,)},
+        **{"relabel_fraction": 0.5, "hindsight_fraction": 0.5, "discounts": (0.9,)},
+    )
+    state, info = jit(algorithm.step)(KEY, jit(algorithm.init)(KEY))
+    jax.effects_barrier()
+    assert not info.skipped
+    assert state.replay == ()
+
+    pairs = [(n, e) for n in range(6) for e in range(3)]  # of episodes
+    recorded_as = {
+        np.asarray(steps.action[n, e : e + 2]).tobytes(): (n, e) for n, e in pairs
+    }
+    assert len(recorded_as) == len(pairs)
+    cells = jnp.array(list(np.ndindex(3, 3)))
+    goals = jax.vmap(lambda cell: tasks.sample(KEY).replace(goal=cell))(cells)
+    begin = jit(jax.vmap(tasks.env.reset_env, (None, 0)))
+    step = jit(jax.vmap(tasks.env.step_env, (None, 0, None, 0)))
+
+    def produced(action):
+        """What the environment shows, and pays by goal, for one trial's actions."""
+        obs, reward = [], []
+        for t, move in enumerate(action):
+            if t % tasks.horizon == 0:
+                seen, now = begin(KEY, goals)
+            obs.append(seen[0])
+            seen, now, paid, _, _ = step(KEY, now, move, goals)
+            reward.append(paid)
+        return np.array(obs), np.array(reward, np.float32).T
+
+    found = {"as recorded": 0, "of another task": 0}
+    for obs, action, reward in learned:
+        n, e = recorded_as[np.asarray(action).tobytes()]
+        shown, paid = produced(action)
+        np.testing.assert_array_equal(obs, shown)
+        assert np.any(np.all(paid == reward, axis=1))
+        was = np.asarray(steps.reward[n, e : e + 2]).ravel()
+        found["as recorded" if np.array_equal(reward, was) else "of another task"] += 1
+    assert min(found.values()) >= 4, found
 
 
 @pytest.fixture(scope="module")
@@ -577,6 +657,11 @@ def test_what_does_not_fit_is_refused():
     squashed = memory_policy(tasks, GRU(3), squashed=True)
     with pytest.raises(ValueError, match=r"what other tasks pay, .*; got 0.5"):
         amago(tasks, squashed, relabel_fraction=0.5)
+    # From a data set, too, which is not looked at before.
+    offline = {"windows": lambda key, size: pytest.fail("drawn"), "num_tasks": 1}
+    with pytest.raises(ValueError, match=r"what other tasks pay, .*; got 0.1"):
+        amago(tasks, squashed, relabel_fraction=0.1, **offline)
     told = tasks._replace(relabel=lambda task, steps: steps.reward)
-    with pytest.raises(ValueError, match=r"what a goal is, .*; got 1.0"):
-        amago(told, squashed, relabel_fraction=0.5)
+    for where in ({}, offline):
+        with pytest.raises(ValueError, match=r"what a goal is, .*; got 1.0"):
+            amago(told, squashed, relabel_fraction=0.5, **where)

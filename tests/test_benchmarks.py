@@ -12,8 +12,12 @@ import numpy as np
 import optax
 import profiling
 import pytest
+import step_time
 import telling_apart
 from scipy import stats
+
+from metarl_jax import tracing
+from metarl_jax.types import ENVIRONMENT_STEP
 
 HERE = Path(__file__).parent
 
@@ -317,3 +321,27 @@ def test_a_part_of_a_page_is_made_anew_and_the_rest_is_kept():
     assert measuring.rewritten(once, "x.py", "new") == once
     with pytest.raises(ValueError, match=r"must have the mark .*y\.py"):
         measuring.rewritten(page, "y.py", "new")
+
+
+def test_a_row_that_is_timed_again_leaves_the_others_as_they_were():
+    one, other = {"step_seconds": 1.0}, {"step_seconds": 2.0}
+    old = {
+        "hardware": {"cores": 1},
+        "steps": {"a": one, "b": one},
+        "rollouts": {"x": 1},
+    }
+    new = step_time.joined(old, {"b": other, "c": other})
+    assert (new["hardware"], new["rollouts"]) == (old["hardware"], old["rollouts"])
+    assert list(new["steps"]) == ["a", "b", "c"]
+    assert new["steps"]["a"] == one
+    assert new["steps"]["b"].pop("hardware")["cores"] >= 1
+    assert new["steps"]["b"] == other
+    assert step_time.joined({}, {"b": other}) == {"steps": {"b": other}}
+
+
+@pytest.mark.parametrize("what", ["amago", "hyperx"])
+def test_a_timed_step_takes_as_many_steps_of_the_environment_as_it_says(what):
+    algorithm, env_steps = step_time.built(what, 64, "relu")
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    traced = jax.make_jaxpr(algorithm.step)(jax.random.key(0), state)
+    assert tracing.count_named(traced.jaxpr, ENVIRONMENT_STEP) == env_steps
