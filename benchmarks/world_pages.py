@@ -125,6 +125,8 @@ def facts(name: str) -> str:
         )
     for who, row in record("references.json").get(name, {}).items():
         told = f"{number(row['mean'])} ± {row['half_width']:.2g}"
+        if "num_tasks" in row:
+            told += f", of {row['num_tasks']} tasks"
         rows.append((f"return of an episode: {who}", told))
     lines = ["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     options = options_of(world.tasks)
@@ -153,10 +155,11 @@ nothing; [robots](../robots.md) have a page of their own, and there is one on
 |---|---|
 {rows}
 
-Returns are of 200 held-out tasks, an episode each, with 95 % intervals over tasks;
-steps a second are of a policy of two hidden layers of 64 in 64 copies. What was trained
-has 95 % intervals over [seeds](../results/worlds.md), or is one seed of two minutes and
-its gain with an interval over tasks ([worlds and methods](../results/matrix.md)).
+Returns are of 200 held-out tasks, an episode each, where a page does not say how many,
+with 95 % intervals over tasks; steps a second are of a policy of two hidden layers of
+64 in 64 copies. What was trained has 95 % intervals over
+[seeds](../results/worlds.md), or is one seed of two minutes and its gain with an
+interval over tasks ([worlds and methods](../results/matrix.md)).
 
 ```sh
 python benchmarks/worlds.py

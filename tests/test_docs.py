@@ -340,6 +340,13 @@ def test_every_measured_world_has_a_page():
         assert name in (world_pages.PAGES / "README.md").read_text()
 
 
+def test_what_random_actions_get_of_an_arm_is_what_was_measured():
+    page = (ROOT / "docs" / "worlds" / "metaworld-ml1.md").read_text()
+    for name in ("metaworld-ml1", "metaworld-ml10", "metaworld-ml45"):
+        found = record("references.json")["worlds"][name]["random actions"]
+        assert f"{found['mean']:.0f} ± {found['half_width']:.0f}" in page
+
+
 def cell(table, row, column):
     cells = record(f"reproductions/{table}/table.json")["cells"]
     (found,) = [c for c in cells if (c["row"], c["column"]) == (row, column)]
