@@ -41,6 +41,7 @@ AGENTS = {
     "task-shown": "told the task",
     "told": "told the task",
     "memoryless": "no memory",
+    "e-rl2": "E-RL²",
 }
 BODIES = {
     "half-cheetah": "half-cheetah",
