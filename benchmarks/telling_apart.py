@@ -3,20 +3,22 @@
     python benchmarks/telling_apart.py
 
 All is had from the records, which hold what every seed reached: nothing is trained.
-By itself writes it for the rules of `docs/results/rules.md`; the other benchmarks
-write it where they lay out their tables.
+By itself writes it for rules that are learned and for published tables; the other
+benchmarks write it where they lay out their own.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from measuring import rewritten
 
 from metarl_jax.differences import Pair, compare_all
 from metarl_jax.intervals import t_half_width
+
+Seeds: TypeAlias = Sequence[float] | np.ndarray
 
 RESULTS = Path(__file__).parent / "results"
 PAGES = Path(__file__).parent.parent / "docs" / "results"
@@ -30,7 +32,7 @@ LEGEND = (
 
 
 def told_apart(
-    returns: Mapping[str, Sequence[float]],
+    returns: Mapping[str, Seeds],
     *,
     digits: int = 1,
     reference: str | None = None,
@@ -48,17 +50,9 @@ def told_apart(
     found = compare_all(seeds, reference=reference)
     better: dict[str, list[str]] = {}
     for pair in found:
-        if pair.more_seeds != 0:
-            continue
-        gap, names = pair.difference, [pair.one, pair.other]
-        ends = [gap.ci_low, gap.ci_high]
-        if gap.value < 0:
-            names, ends = names[::-1], [-gap.ci_high, -gap.ci_low]
-        low, high = ends
-        better.setdefault(names[0], []).append(
-            f"{names[1]} {abs(gap.value):.{digits}f} ({low:.{digits}f} to "
-            f"{high:.{digits}f})"
-        )
+        if pair.more_seeds == 0:
+            name, worse, gap = _ordered(pair, digits)
+            better.setdefault(name, []).append(f"{worse} {gap}")
     said = [
         f"{name} over {', '.join(better[name])}" for name in seeds if name in better
     ]
@@ -68,6 +62,57 @@ def told_apart(
         pairs = ", ".join(_named(pair, reference) for pair in alike)
         said.append(f"not told apart{whom}: {pairs}")
     return "; ".join(said)
+
+
+def columns_apart(
+    table: Mapping[str, Mapping[str, Seeds]],
+    one: str,
+    others: Sequence[str],
+    *,
+    digits: int,
+) -> str:
+    """Says in which columns of a table one row differs from which others.
+
+    Holm's correction is for all of them together.
+
+    Args:
+      table: by column and row what each seed reached; a row may lack columns.
+      one: the row.
+      others: what it is compared with, each in every column.
+      digits: of a difference.
+    """
+    returns, worlds, where = {}, {}, {}
+    for other in others:
+        for column, rows in table.items():
+            if one in rows and other in rows:
+                for row in (one, other):
+                    label = f"{row} ({other}, {column})"
+                    returns[label] = np.reshape(rows[row], (-1, 1))
+                    worlds[label], where[label] = f"{other}, {column}", (row, column)
+    apart: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
+    for pair in compare_all(returns, worlds=worlds):
+        (row, column), (other, _) = where[pair.one], where[pair.other]
+        pair = pair._replace(one=row, other=other)
+        if pair.more_seeds == 0:
+            better, worse, gap = _ordered(pair, digits)
+            apart.setdefault(f"{better} over {worse}", []).append(f"{column} {gap}")
+        else:
+            more = "" if pair.more_seeds is None else f" ({pair.more_seeds:,})"
+            alike.setdefault(f"{row} and {other}", []).append(f"{column}{more}")
+    said = [f"{who}: {', '.join(told)}" for who, told in apart.items()]
+    said += [f"{who} not told apart: {', '.join(told)}" for who, told in alike.items()]
+    return "; ".join(said)
+
+
+def _ordered(pair: Pair, digits: int) -> tuple[str, str, str]:
+    """Returns who is better, who is worse, and by how much."""
+    gap, better, worse = pair.difference, pair.one, pair.other
+    ends = gap.ci_low, gap.ci_high
+    if gap.value < 0:
+        better, worse, ends = worse, better, (-gap.ci_high, -gap.ci_low)
+    low, high = (f"{end:.{digits}f}" for end in ends)
+    return better, worse, f"{abs(gap.value):.{digits}f} ({low} to {high})"
 
 
 def _named(pair: Pair, reference: str | None) -> str:
@@ -130,21 +175,72 @@ def of_rules() -> dict[str, str]:
 
 
 def _ends(rows: Mapping[str, Any], num_seeds: int) -> dict[str, np.ndarray]:
-    return {
-        name.replace(",", ""): seeds_like(
-            *(row[part][-1] for part in ("return", "low", "high")), num_seeds
+    found = {}
+    for name, row in rows.items():
+        mean, low, high = (row[part][-1] for part in ("return", "low", "high"))
+        found[name.replace(",", "")] = seeds_like(mean, low, high, num_seeds)
+    return found
+
+
+def of_tables() -> dict[str, str]:
+    """Returns what can be told apart in published tables, by page."""
+    pulls = [f"n={n} k={k}" for n in (10, 100) for k in (5, 10, 50)]
+    families = ["independent", "uniform", "easy", "medium", "hard"]
+    episodes = [f"episode {i}" for i in range(1, 7)]
+    sampling = "exact posterior sampling"
+    met = ", goal met in %"
+    told = {
+        "bandits": columns_apart(
+            _cells("rl2-bandits", pulls), "RL²", ["Gittins index"], digits=2
+        ),
+        "dependent-arms": "less regret: "
+        + columns_apart(
+            _cells("wang-bandits", families, sign=-1),
+            "RL²",
+            ["Thompson sampling", "UCB1", "Gittins index"],
+            digits=2,
+        ),
+        "grid": columns_apart(
+            _cells("varibad-gridworld", episodes), "VariBAD", ["RL²"], digits=2
+        ),
+        "half-circle": columns_apart(
+            _cells("pearl-half-circle", episodes), "PEARL", [sampling], digits=2
         )
-        for name, row in rows.items()
+        + ".\n- in how many the goal is met, %: "
+        + columns_apart(
+            _cells("pearl-half-circle", episodes, suffix=met),
+            "PEARL",
+            [sampling],
+            digits=1,
+        ),
     }
+    legend = LEGEND.replace("over seeds,", "over seeds, of one over instances,")
+    return {page: f"{legend}\n\n- {text}." for page, text in told.items()}
+
+
+def _cells(
+    table: str, columns: Sequence[str], *, sign: int = 1, suffix: str = ""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns a reproduced table by column and row, seeds or else instances."""
+    path = RESULTS / "reproductions" / table / "table.json"
+    found: dict[str, dict[str, np.ndarray]] = {column: {} for column in columns}
+    for cell in json.loads(path.read_text())["cells"]:
+        column, row = cell["column"], cell["row"]
+        seeds = cell["num_seeds"] if cell["num_seeds"] > 1 else cell["num_instances"]
+        if column in found and row.endswith(suffix) and seeds > 1:
+            low, high = cell["ci"]
+            like = sign * seeds_like(cell["mean"], low, high, seeds)
+            found[column][row.removesuffix(suffix)] = like
+    return found
 
 
 def main() -> None:
-    path = PAGES / "rules.md"
-    page = path.read_text()
-    for script, told in of_rules().items():
-        page = rewritten(page, f"{script}.py", told)
-        print(script, told.partition("\n\n")[2], sep="\n")
-    path.write_text(page)
+    made = {("rules", f"{script}.py"): told for script, told in of_rules().items()}
+    made |= {(name, "telling_apart.py"): told for name, told in of_tables().items()}
+    for (name, script), told in made.items():
+        path = PAGES / f"{name}.md"
+        path.write_text(rewritten(path.read_text(), script, told))
+        print(name, told.partition("\n\n")[2], sep="\n")
 
 
 if __name__ == "__main__":

@@ -302,6 +302,38 @@ def test_what_is_said_to_differ_is_what_welch_s_and_holm_s_tests_find(seeds, ref
         assert named == ((a, b) not in real)
 
 
+def test_columns_of_a_table_are_told_apart_with_one_correction_for_all(seeds):
+    """Each by scipy's test; a column that lacks a row has no difference."""
+    shifts = (0.0, -1.5, 30.0)
+    table = {f"at {x}": {**seeds, "good": seeds["good"] + x} for x in shifts}
+    del table["at 30.0"]["alike"]
+    others = ["best", "alike"]
+    said = telling_apart.columns_apart(table, "good", others, digits=2)
+    tests = {
+        (column, other): stats.ttest_ind(rows["good"], rows[other], equal_var=False)
+        for column, rows in table.items()
+        for other in others
+        if other in rows
+    }
+    smallest = sorted(tests, key=lambda pair: tests[pair].pvalue)
+    real = set()
+    for number, pair in enumerate(smallest):
+        if tests[pair].pvalue * (len(tests) - number) >= 0.05:
+            break
+        real.add(pair)
+    assert 0 < len(real) < len(tests) == 5
+    for (column, other), test in tests.items():
+        gap = table[column]["good"].mean() - seeds[other].mean()
+        low, high = sorted(np.sign(gap) * end for end in test.confidence_interval(0.95))
+        line = f"{column} {abs(gap):.2f} ({low:.2f} to {high:.2f})"
+        who = f"good over {other}: " if gap > 0 else f"{other} over good: "
+        clauses = [clause for clause in said.split("; ") if line in clause]
+        assert [clause.startswith(who) for clause in clauses] == [True] * len(clauses)
+        assert len(clauses) == ((column, other) in real)
+        alike = said.partition(f"good and {other} not told apart: ")[2].split("; ")[0]
+        assert (column in alike) == ((column, other) not in real)
+
+
 def test_seeds_of_a_mean_and_its_interval_are_told_apart_as_the_seeds_themselves(seeds):
     like = {}
     for name, values in seeds.items():

@@ -412,6 +412,13 @@ def test_published_tables_quote_their_records(page, table, names, columns, digit
                 assert rest == [f"({met:.0f}%)"]
 
 
+def test_published_tables_say_which_differences_are_real():
+    import telling_apart
+
+    for name, told in telling_apart.of_tables().items():
+        assert told in (ROOT / "docs" / "results" / f"{name}.md").read_text()
+
+
 def test_learned_rules_quote_their_records():
     import telling_apart
 
