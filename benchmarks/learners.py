@@ -8,8 +8,9 @@ them. They are measured alike: between their rounds, by 64 fresh episodes in one
 compiled batch, which they do not learn from and which are not counted; those from
 scratch then act by their mode, RL² draws its actions. The steps of RL² are those it
 takes in the task; what it was meta-trained on is recorded apart. A learner is measured
-in a process of its own; those already recorded are not run again. Writes JSON, draws
-`docs/learners.png` and prints a markdown table.
+in a process of its own; those already recorded are not run again, and `--learners`
+without one runs none. Writes JSON, draws `docs/learners.png` and lays out the table of
+`docs/learners.md`.
 """
 
 # The libraries are extras.
@@ -29,7 +30,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, rewritten, write
+from telling_apart import told_apart
 
 import metarl_jax
 from metarl_jax import rollout
@@ -295,6 +297,21 @@ def table(arms: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def laid_out(arms: dict[str, dict]) -> str:
+    """Returns what the page shows of the arms: a table, and what it tells apart."""
+    returns = {
+        label.replace(",", ""): [curve[-1][1] for curve in arms[learner]["curves"]]
+        for learner, label in LEARNERS.items()
+        if learner in arms
+    }
+    told = told_apart(returns, same_tasks=True)
+    return (
+        f"{table(arms)}\n\nOf the last returns, task by task, with 95 % intervals over "
+        f"the tasks after Holm's correction for all pairs: {told}. There is one run of "
+        "each in a task: other runs may differ."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compares learners on held-out tasks.")
     parser.add_argument("--learners", nargs="*", default=list(LEARNERS))
@@ -311,7 +328,11 @@ def main() -> None:
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
     with rc_context(STYLE):
         FigureCanvasAgg(draw(arms)).print_png(beside)
-    print(table(arms))
+    if args.output == OUTPUT:
+        page = FIGURE.with_suffix(".md")
+        text = rewritten(page.read_text(), Path(__file__).name, laid_out(arms))
+        page.write_text(text)
+    print(laid_out(arms))
 
 
 if __name__ == "__main__":

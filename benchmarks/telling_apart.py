@@ -36,27 +36,32 @@ def told_apart(
     *,
     digits: int = 1,
     reference: str | None = None,
+    same_tasks: bool = False,
 ) -> str:
     """Says in a line which of several methods reach more in one world.
 
-    Records keep means by seed, and not of which tasks: nothing is paired.
+    Records keep means by seed, and not of which tasks: seeds are not paired.
 
     Args:
       returns: what each seed reached, `[S]` by the method's name.
       digits: of a difference.
       reference: what all others are compared with; None compares each two.
+      same_tasks: that the numbers are not of seeds but of tasks, which one agent of
+        each method met, the same ones, in the same order: then they are paired.
     """
-    seeds = {name: np.reshape(values, (-1, 1)) for name, values in returns.items()}
-    found = compare_all(seeds, reference=reference)
+    shape = (1, -1) if same_tasks else (-1, 1)
+    seeds = {name: np.reshape(values, shape) for name, values in returns.items()}
+    tasks = dict.fromkeys(returns, ("the same",)) if same_tasks else None
+    found = compare_all(seeds, tasks, reference=reference)
     better: dict[str, list[str]] = {}
     for pair in found:
-        if pair.more_seeds == 0:
+        if pair.p_value < 0.05:
             name, worse, gap = _ordered(pair, digits)
             better.setdefault(name, []).append(f"{worse} {gap}")
     said = [
         f"{name} over {', '.join(better[name])}" for name in seeds if name in better
     ]
-    alike = [pair for pair in found if pair.more_seeds != 0]
+    alike = [pair for pair in found if not pair.p_value < 0.05]
     if alike:
         whom = "" if reference is None else f" from {reference}"
         pairs = ", ".join(_named(pair, reference) for pair in alike)

@@ -302,6 +302,17 @@ def test_what_is_said_to_differ_is_what_welch_s_and_holm_s_tests_find(seeds, ref
         assert named == ((a, b) not in real)
 
 
+def test_of_the_same_tasks_what_is_hard_for_all_does_not_count(seeds):
+    hard = np.array([0.0, 30.0, -40.0, 90.0])
+    tasks = {name: values + hard for name, values in seeds.items()}
+    pair = {name: tasks[name] for name in ("worst", "good")}
+    low, high = stats.ttest_rel(*pair.values()).confidence_interval(0.95)
+    gap = np.mean(pair["good"] - pair["worst"])
+    said = telling_apart.told_apart(pair, same_tasks=True)
+    assert said == f"good over worst {gap:.1f} ({-high:.1f} to {-low:.1f})"
+    assert "not told apart: worst and good" in telling_apart.told_apart(pair)
+
+
 def test_columns_of_a_table_are_told_apart_with_one_correction_for_all(seeds):
     """Each by scipy's test; a column that lacks a row has no difference."""
     shifts = (0.0, -1.5, 30.0)

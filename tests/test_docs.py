@@ -301,7 +301,7 @@ def test_other_learners_quote_their_record():
     import learners
 
     page = (ROOT / "docs" / "learners.md").read_text()
-    assert learners.table(record("learners.json")["arms"]) in page
+    assert learners.laid_out(record("learners.json")["arms"]) in page
 
 
 def test_host_worlds_quote_their_record():
