@@ -136,7 +136,8 @@ def linear_feature_baseline(
         other, and clipped to [-10, 10].
       returns: `[E, T]`.
       mask: `[E, T]` bool; false steps take no part in the fit.
-      ridge: the penalty, relative to the number of valid steps.
+      ridge: the penalty, relative to the number of valid steps; at least what rounding
+        makes of that many features.
 
     Returns:
       `[E, T]` predicted returns, zero where the mask is false.
@@ -166,7 +167,12 @@ def linear_feature_baseline(
     features = features / jnp.where(scale > 1e-6, scale, 1.0)
 
     def solve(gram, right):
-        gram = gram / count + ridge * jnp.eye(gram.shape[0], dtype=gram.dtype)
+        gram = gram / count
+        # Of many features that depend on one another, as one-hot ones do, rounding
+        # makes eigenvalues of 0 negative by more than a small penalty.
+        rounding = 4.0 * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
+        penalty = jnp.maximum(ridge, rounding)
+        gram += penalty * jnp.eye(gram.shape[0], dtype=gram.dtype)
         return jax.scipy.linalg.solve(gram, right / count, assume_a="pos")
 
     if features.shape[1] <= features.shape[0]:

@@ -152,6 +152,20 @@ def test_the_baseline_of_images_takes_little_more_memory_than_they_do():
     assert compiled.memory_analysis().temp_size_in_bytes < 10 * size
 
 
+def test_the_baseline_of_many_features_that_depend_on_one_another_is_finite():
+    """A hundred squares, one-hot of six kinds, most of them of the same one."""
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(6, p=[0.75, *[0.05] * 5], size=(20, 40, 100))
+    obs = np.eye(6)[kinds].reshape(20, 40, 600)
+    returns, mask = obs[..., 0] + rng.normal(size=(20, 40)), np.ones((20, 40), bool)
+    fit = jax.jit(linear_feature_baseline)
+    actual = fit(jnp.float32(obs), jnp.float32(returns), mask)
+    with jax.enable_x64(True):
+        expected = fit(jnp.asarray(obs), jnp.asarray(returns), mask)
+    # To a fraction of the noise, as above.
+    np.testing.assert_allclose(actual, expected, atol=0.1)
+
+
 def test_linear_feature_baseline_on_degenerate_data():
     obs, returns, mask = sample_returns()
     fit = jax.jit(linear_feature_baseline)
