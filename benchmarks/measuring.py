@@ -254,6 +254,7 @@ def learn(
     steps_each: int | None = None,
     first_steps: int = 0,
     digits: int = 3,
+    seed: int = 0,
     num_points: int,
 ) -> tuple[Any, dict[str, Any]]:
     """Trains some seeds in one program, and says what it took and how it went.
@@ -265,6 +266,7 @@ def learn(
       steps_each: environment steps of a meta-step; None for those that it counts.
       first_steps: those before the first meta-step.
       digits: of a metric.
+      seed: the first of the seeds.
       num_points: pieces, at most.
 
     Returns:
@@ -274,6 +276,7 @@ def learn(
     times: list[float] = []
     trained = metarl_jax.train(
         experiment,
+        seed=seed,
         num_seeds=num_seeds,
         callback=lambda step, info: times.append(time.process_time()),
         quiet=True,

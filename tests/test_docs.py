@@ -297,6 +297,13 @@ def test_a_memory_off_policy_quotes_its_record():
     assert off_policy.laid_out(record("off_policy.json")["arms"]) in page
 
 
+def test_what_is_learned_offline_quotes_its_record():
+    import offline
+
+    page = (ROOT / "docs" / "algorithms" / "amago.md").read_text()
+    assert offline.laid_out(record("offline.json")["seeds"]) in page
+
+
 def test_other_learners_quote_their_record():
     import learners
 
