@@ -297,6 +297,16 @@ def test_a_memory_off_policy_quotes_its_record():
     assert off_policy.laid_out(record("off_policy.json")["arms"]) in page
 
 
+def test_what_is_learned_in_context_quotes_its_record():
+    quoted, learners = rows("../datasets.md"), record("in_context.json")["learners"]
+    for label, name in {"AD, in context": "AD", "RL²": "RL²"}.items():
+        mean, half = learners[name]["mean"], learners[name]["half_width"]
+        episodes = [int(number) for number in quoted["return of episode"]]
+        assert quoted[label] == [
+            f"{mean[i - 1]:.2f} ± {half[i - 1]:.2f}" for i in episodes
+        ]
+
+
 def test_what_is_learned_offline_quotes_its_record():
     import offline
 
