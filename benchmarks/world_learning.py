@@ -70,7 +70,7 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
             **{"num_tasks": 32, "lr": 2e-3, "value_scale": 5.0},
             **{"restarts": True, "permuted_channels": False},
         },
-        ["rl2", "memoryless"],
+        ["rl2", "memoryless", "told"],
     ),
     "xland": (
         {**steps(300), "num_tasks": 32, "num_rule_sets": 1000},
