@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarl_jax.envs.errors import SimulatorError
 from metarl_jax.envs.host import simulator_errors
+from metarl_jax.errors import SimulatorError
 from metarl_jax.memory import check_fits, num_bytes
 from metarl_jax.runs import (
     checkpoints,

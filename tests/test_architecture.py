@@ -24,7 +24,7 @@ ALGORITHMS = sorted(
 
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
-    {"deferred"},
+    {"deferred", "errors"},
     {"spaces", "memory", "promotion", "tracing"},
     {"types"},
     {"distributions", "returns", "updates", "tallies"},

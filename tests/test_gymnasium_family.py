@@ -18,9 +18,9 @@ from gymnasium import spaces
 
 from metarl_jax import rollout
 from metarl_jax.envs.conditioned import task_conditioned
-from metarl_jax.envs.errors import SimulatorError
 from metarl_jax.envs.gymnasium_family import gymnasium_family
 from metarl_jax.envs.host import simulator_errors
+from metarl_jax.errors import SimulatorError
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent

@@ -32,7 +32,7 @@ from metarl_jax.cli.screen import (
     shelf_tables,
     show_warning,
 )
-from metarl_jax.envs.errors import SimulatorError
+from metarl_jax.errors import SimulatorError
 from metarl_jax.reproduction import TABLES
 from metarl_jax.runs import display
 

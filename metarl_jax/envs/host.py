@@ -38,7 +38,7 @@ from gymnax.environments.environment import Environment
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
-from metarl_jax.envs.errors import SimulatorError
+from metarl_jax.errors import SimulatorError
 from metarl_jax.types import Key, Observation, Task
 
 
