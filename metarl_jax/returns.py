@@ -166,13 +166,13 @@ def linear_feature_baseline(
     scale = jnp.sqrt(jnp.sum(features**2, axis=0, keepdims=True) / count)
     features = features / jnp.where(scale > 1e-6, scale, 1.0)
 
+    # Of many features that depend on one another, as one-hot ones do, rounding makes
+    # eigenvalues of 0 negative by more than a small penalty.
+    rounding = 4.0 * float(jnp.finfo(features.dtype).eps) * features.shape[1]
+    penalty = max(ridge, rounding)
+
     def solve(gram, right):
-        gram = gram / count
-        # Of many features that depend on one another, as one-hot ones do, rounding
-        # makes eigenvalues of 0 negative by more than a small penalty.
-        rounding = 4.0 * jnp.finfo(gram.dtype).eps * jnp.trace(gram)
-        penalty = jnp.maximum(ridge, rounding)
-        gram += penalty * jnp.eye(gram.shape[0], dtype=gram.dtype)
+        gram = gram / count + penalty * jnp.eye(gram.shape[0], dtype=gram.dtype)
         return jax.scipy.linalg.solve(gram, right / count, assume_a="pos")
 
     if features.shape[1] <= features.shape[0]:
