@@ -9,23 +9,31 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def deferred(name: str) -> Iterator[None]:
-    """Lets those who import a package meanwhile have it when they first use it.
+def deferred(*names: str) -> Iterator[None]:
+    """Lets those who import modules meanwhile have them when they first use them.
 
-    They get what asks it for an attribute; whoever imports it later gets the package.
-    Where it is imported already, nothing changes.
+    They get what asks the module for an attribute; whoever imports it later gets the
+    module itself. What is imported already stays as it is.
 
     Args:
-      name: of a package, not of a module within one.
+      names: of modules, a package before what lies in it.
     """
-    if name in sys.modules:
-        yield
-        return
-    stand_in: Any = ModuleType(name)
-    stand_in.__getattr__ = lambda attr: getattr(importlib.import_module(name), attr)
-    sys.modules[name] = stand_in
+    stand_ins: dict[str, Any] = {}
+    for name in names:
+        if name in sys.modules:
+            continue
+        stand_in = stand_ins[name] = ModuleType(name)
+        stand_in.__path__ = []
+        stand_in.__getattr__ = lambda attr, name=name: getattr(
+            importlib.import_module(name), attr
+        )
+        package, _, inner = name.rpartition(".")
+        if package in stand_ins:
+            setattr(stand_ins[package], inner, stand_in)
+    sys.modules.update(stand_ins)
     try:
         yield
     finally:
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]

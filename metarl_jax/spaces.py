@@ -16,8 +16,8 @@ import numpy as np
 
 from metarl_jax.deferred import deferred
 
-# Two of its renderers want the one; loading that is a third of what a start costs.
-with deferred("seaborn"):
+# Its renderers want them; loading these is half of what a start costs.
+with deferred("seaborn", "matplotlib", "matplotlib.pyplot", "matplotlib.colors"):
     from gymnax.environments import spaces as gymnax_spaces
 
 _DISCRETE = (gymnax_spaces.Discrete, gymnasium_spaces.Discrete)

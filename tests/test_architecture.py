@@ -147,10 +147,14 @@ def test_what_gymnax_draws_with_is_loaded_when_it_draws():
     code = """if True:
         import sys
         import metarl_jax.MODULE
-        assert "gymnax" in sys.modules and not {"pandas", "seaborn"} & set(sys.modules)
+        loaded = {"pandas", "seaborn", "matplotlib"} & set(sys.modules)
+        assert "gymnax" in sys.modules and not loaded, loaded
         from gymnax.environments.misc import pong
         assert len(pong.sns.color_palette("cubehelix", 3)) == 3
+        assert pong.colors.to_hex("red") == "#ff0000" and pong.plt.figure()
+        import matplotlib.pyplot
         import seaborn
+        assert matplotlib.pyplot.figure and matplotlib.colors.Colormap
         assert seaborn.__name__ == "seaborn" and seaborn.color_palette
     """
     for module in ("types", "envs.goals"):
