@@ -1,5 +1,6 @@
 """Settings that hold for every test, made before jax is imported."""
 
+import functools
 import gc
 import os
 from pathlib import Path
@@ -20,3 +21,8 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("METARL_JAX_SMOKE", "1")
 # Tracing makes millions of objects that live on, and looks through them in vain.
 gc.set_threshold(200_000, 20, 20)
+
+from jax._src.interpreters import mlir  # noqa: E402
+
+# What a program is written down in is made for each anew, which costs more than most.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)

@@ -45,12 +45,12 @@ def test_a_step_follows_the_slope_of_what_becomes_of_lives():
     """
     with jax.enable_x64(True):
         learning = build(num_inner_steps=1, lifetime=3, outer_optimizer=optax.sgd(1.0))
-        state = learning.init(KEY)
+        state = jax.jit(learning.init)(KEY)
         # Flax draws what is learned in float32.
-        lives = precise(state.lives)._replace(
+        lives = jax.jit(precise)(state.lives)._replace(
             streams=state.lives.streams, task=state.lives.task, age=jnp.array([0, 1])
         )
-        state = state._replace(rule=precise(state.rule), lives=lives)
+        state = state._replace(rule=jax.jit(precise)(state.rule), lives=lives)
         new, info = jax.jit(learning.step)(KEY, state)
         assert not info.skipped
         gradient = optax.tree.sub(state.rule, new.rule)
