@@ -23,6 +23,21 @@ os.environ.setdefault("METARL_JAX_SMOKE", "1")
 gc.set_threshold(200_000, 20, 20)
 
 from jax._src.interpreters import mlir  # noqa: E402
+from jax.interpreters.mlir import ir  # noqa: E402
 
-# What a program is written down in is made for each anew, which costs more than most.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+make_apart, made_once = mlir.make_ir_context, functools.cache(mlir.make_ir_context)
+
+
+def make_ir_context():
+    """Returns what a program is written down in, which takes longer than most do.
+
+    One serves all, but for those that are written while another is.
+    """
+    try:
+        ir.InsertionPoint.current  # noqa: B018
+    except ValueError:
+        return made_once()
+    return make_apart()
+
+
+mlir.make_ir_context = make_ir_context
