@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,11 +23,10 @@ def deferred(*names: str) -> Iterator[None]:
     for name in names:
         if name in sys.modules:
             continue
-        stand_in = stand_ins[name] = ModuleType(name)
+        stand_in: Any = ModuleType(name)
+        stand_ins[name] = stand_in
         stand_in.__path__ = []
-        stand_in.__getattr__ = lambda attr, name=name: getattr(
-            importlib.import_module(name), attr
-        )
+        stand_in.__getattr__ = partial(_of_module, name)
         package, _, inner = name.rpartition(".")
         if package in stand_ins:
             setattr(stand_ins[package], inner, stand_in)
@@ -37,3 +37,7 @@ def deferred(*names: str) -> Iterator[None]:
         for name, stand_in in stand_ins.items():
             if sys.modules.get(name) is stand_in:
                 del sys.modules[name]
+
+
+def _of_module(name: str, attribute: str) -> Any:
+    return getattr(importlib.import_module(name), attribute)

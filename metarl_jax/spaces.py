@@ -13,6 +13,7 @@ import gymnasium.spaces as gymnasium_spaces
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from metarl_jax.deferred import deferred
 
@@ -32,6 +33,11 @@ _UNBOUNDED = 1e30
 def num_choices(space: Any) -> int | None:
     """Returns n of a `Discrete` space; None for any other."""
     return int(space.n) if isinstance(space, _DISCRETE) else None
+
+
+def is_known(space: Any) -> bool:
+    """Tells whether a space is the same for every task, when one is traced."""
+    return not any(isinstance(x, Tracer) for x in vars(space).values())
 
 
 def is_box(space: Any) -> bool:

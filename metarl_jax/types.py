@@ -147,7 +147,13 @@ class TaskDistribution(NamedTuple):
     @property
     def action_space(self) -> Any:
         """The environment's action space, with the bounds that one task has."""
-        return self.env.action_space(self.sample(jax.random.key(0)))
+        key, seen = jax.random.key(0), []
+        jax.eval_shape(
+            lambda key: seen.append(self.env.action_space(self.sample(key))), key
+        )
+        if spaces.is_known(seen[0]):
+            return seen[0]
+        return self.env.action_space(jax.jit(self.sample)(key))
 
 
 class Distribution(Protocol):

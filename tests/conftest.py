@@ -1,7 +1,5 @@
 """Settings that hold for every test, made before jax is imported."""
 
-import functools
-import gc
 import os
 from pathlib import Path
 
@@ -19,25 +17,5 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 # The notebooks run at a size that only shows that every cell works.
 os.environ.setdefault("METARL_JAX_SMOKE", "1")
-# Tracing makes millions of objects that live on, and looks through them in vain.
-gc.set_threshold(200_000, 20, 20)
 
-from jax._src.interpreters import mlir  # noqa: E402
-from jax.interpreters.mlir import ir  # noqa: E402
-
-make_apart, made_once = mlir.make_ir_context, functools.cache(mlir.make_ir_context)
-
-
-def make_ir_context():
-    """Returns what a program is written down in, which takes longer than most do.
-
-    One serves all, but for those that are written while another is.
-    """
-    try:
-        ir.InsertionPoint.current  # noqa: B018
-    except ValueError:
-        return made_once()
-    return make_apart()
-
-
-mlir.make_ir_context = make_ir_context
+import quickly  # noqa: F401

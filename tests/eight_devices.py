@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import quickly  # noqa: F401
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from microscopic import microscopic
 
