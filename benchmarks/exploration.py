@@ -35,7 +35,7 @@ from metarl_jax.strategies.rooms import bayes_optimal_return
 OUTPUT = Path(__file__).parent / "results" / "exploration.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "exploration.png"
 AGENTS = {"hyperx": "HyperX", "varibad": "VariBAD", "rl2": "RL²"}
-NUM_STEPS, NUM_POINTS, NUM_WATCHED = 400, 50, 32
+NUM_STEPS, NUM_POINTS, NUM_WATCHED = 1600, 50, 32
 OPTIONS: dict[str, Any] = {
     **{"num_steps": NUM_STEPS, "decay_steps": NUM_STEPS, "num_tasks": 64},
     "entropy_coeff": 0.05,
@@ -43,7 +43,7 @@ OPTIONS: dict[str, Any] = {
     "hyperx": {
         **{"bonus_steps": NUM_STEPS, "num_epochs": 4, "clip_range": 0.2},
         **{"novelty_hidden_sizes": (64, 64), "novelty_output_size": 16},
-        **{"novelty_scale": 1.0, "novelty_coeff": 30.0},
+        **{"novelty_scale": 1.0, "novelty_coeff": 30.0, "novelty_lr": 3e-4},
     },
 }
 

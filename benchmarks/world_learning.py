@@ -48,7 +48,9 @@ AGENTS = {
     "rl2": "RL²",
     "memoryless": "no memory",
     "varibad": "VariBAD",
+    "hyperx": "HyperX",
     "maml": "MAML",
+    "emaml": "E-MAML",
     "told": "told the task",
     "e-rl2": "E-RL²",
 }
@@ -85,8 +87,16 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["rl2"],
     ),
     "krazy-world": (
-        {**steps(90), "num_tasks": 64, "lr": 2e-3},
-        ["rl2", "e-rl2"],
+        {
+            **{**steps(90), "num_tasks": 64, "lr": 2e-3},
+            **{name: {**steps(60), "num_tasks": 20} for name in ("maml", "emaml")},
+            "hyperx": {
+                **{"bonus_steps": 90, "num_epochs": 4, "clip_range": 0.2},
+                **{"novelty_hidden_sizes": (64, 64), "novelty_output_size": 16},
+                **{"novelty_scale": 1.0, "novelty_lr": 3e-4},
+            },
+        },
+        ["rl2", "e-rl2", "maml", "emaml", "hyperx"],
     ),
 }
 
@@ -208,8 +218,8 @@ def draw(arms: dict[str, dict]) -> Figure:
         floor = next(iter(found.values()))["random"]["mean"]
         for axes in (left, right):
             axes.axhline(floor, color=GREY, lw=1, ls=":", label="random actions")
-        for agent, record in found.items():
-            look: dict[str, Any] = {"color": PALETTE[list(AGENTS).index(agent)]}
+        for number, (agent, record) in enumerate(found.items()):
+            look: dict[str, Any] = {"color": PALETTE[number]}
             seeds = np.array(record["curve"]["return_after"])
             at = np.array(record["curve"]["environment_steps"]) / 1e6
             left.plot(at, seeds.mean(axis=1), lw=1.8, label=AGENTS[agent], **look)

@@ -384,6 +384,7 @@ RELABELLED = {
     "dark-room": lambda: dark_room(horizon=T + 3, size=4),
     "shaped": lambda: sparse_point_navigation(horizon=12, train_reward="shaped"),
     "sparse": lambda: sparse_point_navigation(horizon=12, train_reward="sparse"),
+    "mixed": lambda: sparse_point_navigation(horizon=12, train_reward="mixed"),
 }
 
 

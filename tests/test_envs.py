@@ -324,6 +324,7 @@ def test_point_navigation_rewards_and_actions():
 def test_sparse_point_navigation():
     tasks = point_navigation.sparse_point_navigation()
     shaped = point_navigation.sparse_point_navigation(train_reward="shaped")
+    mixed = point_navigation.sparse_point_navigation(train_reward="mixed")
     keys = jax.random.split(jax.random.key(0), 2000)
     train = jax.vmap(tasks.sample)(keys)
     heldout = jax.vmap(tasks.sample_heldout)(keys)
@@ -335,7 +336,15 @@ def test_sparse_point_navigation():
     assert not np.any(heldout.dense)
     np.testing.assert_allclose(np.linalg.norm(train.goal, axis=-1), 1.0, rtol=1e-6)
 
-    for family, batch in ((tasks, train), (tasks, heldout), (shaped, train)):
+    either = jax.vmap(mixed.sample)(keys)
+    assert 0.45 < np.mean(either.dense) < 0.55
+    assert not np.any(jax.vmap(mixed.sample_heldout)(keys).dense)
+    # Neither the goals' share nor the reward depends on the other.
+    near = np.abs(np.arctan2(*np.asarray(either.goal).T[::-1]) - np.pi / 2) < 0.8
+    assert abs(np.mean(either.dense[near]) - np.mean(either.dense[~near])) < 0.1
+
+    cases = (tasks, train), (tasks, heldout), (shaped, train), (mixed, either)
+    for family, batch in cases:
         batch = jax.tree.map(lambda x: x[:300], batch)
         walked, _ = walk_straight(family, batch)
         oracle = jax.vmap(partial(family.oracles["straight to goal"], None))(batch)

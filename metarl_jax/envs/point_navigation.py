@@ -217,7 +217,7 @@ def point_navigation(
 def sparse_point_navigation(
     *,
     horizon: int = 20,
-    train_reward: Literal["dense", "shaped", "sparse"] = "dense",
+    train_reward: Literal["dense", "shaped", "sparse", "mixed"] = "dense",
     num_goals: int = 100,
     num_heldout_goals: int = 20,
     goal_radius: float = 0.2,
@@ -235,13 +235,16 @@ def sparse_point_navigation(
 
     Who does not know the goal does best by -d in the middle of where it may be, and by
     the sparse reward where it most likely is. The shaped reward r - d / 10 keeps that
-    and says everywhere which way to go.
+    and says everywhere which way to go. A memory that sees only shaped rewards in
+    meta-training has not learned to search without them: where they are mixed, half of
+    the tasks have r.
 
     The oracle `"straight to goal"` is the exact optimum of each reward.
 
     Args:
       horizon: T, steps in an episode.
-      train_reward: the reward of meta-training tasks, -d, r - d / 10 or r.
+      train_reward: the reward of meta-training tasks, -d, r - d / 10, r, or either of
+        the last two, drawn for every task.
       num_goals: goals in all.
       num_heldout_goals: how many of them only held-out tasks have.
       goal_radius: where the sparse reward begins.
@@ -254,7 +257,7 @@ def sparse_point_navigation(
     Raises:
       ValueError: if an argument is out of range.
     """
-    check_choice(("dense", "shaped", "sparse"), train_reward=train_reward)
+    check_choice(("dense", "shaped", "sparse", "mixed"), train_reward=train_reward)
     check_positive(
         horizon=horizon, num_goals=num_goals, num_heldout_goals=num_heldout_goals
     )
@@ -269,7 +272,8 @@ def sparse_point_navigation(
 
     def reward(distance, params):
         sparse = jnp.where(distance <= goal_radius, 1.0 - distance, 0.0)
-        dense = sparse - distance / 10 if train_reward == "shaped" else -distance
+        shaped = train_reward in ("shaped", "mixed")
+        dense = sparse - distance / 10 if shaped else -distance
         return jnp.where(params.dense, dense, sparse)
 
     env = PointNavigation(
@@ -282,12 +286,15 @@ def sparse_point_navigation(
     angles = np.random.default_rng(0).permutation(np.linspace(0.0, np.pi, num_goals))
     train_angles, heldout_angles = np.split(angles, [num_goals - num_heldout_goals])
 
-    def sampler(angles, *, dense: bool):
+    def sampler(angles, kind):
         goals = np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
 
         def sample(key):
-            goal = jax.random.choice(key, goals)
-            return SparseEnvParams(goal=goal, dense=jnp.asarray(dense))
+            dense = jnp.asarray(kind != "sparse")
+            if kind == "mixed":
+                key, key_kind = jax.random.split(key)
+                dense = jax.random.bernoulli(key_kind)
+            return SparseEnvParams(goal=jax.random.choice(key, goals), dense=dense)
 
         return sample
 
@@ -318,8 +325,8 @@ def sparse_point_navigation(
 
     family = gymnax_family(
         env,
-        sampler(train_angles, dense=train_reward != "sparse"),
-        sample_heldout_params=sampler(heldout_angles, dense=False),
+        sampler(train_angles, train_reward),
+        sample_heldout_params=sampler(heldout_angles, "sparse"),
         horizon=horizon,
         oracles={"straight to goal": straight},
     )

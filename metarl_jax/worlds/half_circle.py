@@ -9,6 +9,7 @@ half_circle = World(
         "all": {"train_reward": "shaped"},
         "gradient": {"num_episodes": 40, "max_kl": 0.02},
         "memory": {
+            "train_reward": "mixed",
             "num_tasks": 128,
             "num_episodes": 6,
             "num_steps": 250,
