@@ -25,7 +25,7 @@ half_circle = World(
             "num_steps": 300,
             "decay_steps": 300,
             "relabel_fraction": 0.8,
-            "hindsight_fraction": 0.0,
+            "hindsight_fraction": 0.5,
         },
         "inference": {
             "num_episodes": 6,
