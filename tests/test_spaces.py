@@ -240,6 +240,8 @@ def test_bounds_may_depend_on_the_task():
     assert 1.0 < task.max_torque < 3.0
     action = given(tasks.env.action_space(task), jnp.array([9.0]))
     np.testing.assert_array_equal(action, [task.max_torque])
+    # Of the family itself those of one task, as numbers.
+    np.testing.assert_allclose(tasks.action_space.high, task.max_torque, rtol=1e-6)
 
 
 PARTS = spaces.Dict({"last": spaces.Discrete(5), "size": spaces.Box(0, 5, (1,))})
