@@ -5,9 +5,8 @@
 PPO learns goals of meta-training from nothing; its histories are written as a data set,
 and algorithm distillation imitates them, every so many episodes of a history standing
 in a window. DPT is shown optimal actions, RL² maximises reward. All are measured on
-goals that are held out, episode after episode of trials longer than a window: means and
-95 % intervals over seeds. Writes JSON, where learners that are not run again stay as
-they were.
+goals that are held out, episode after episode of a trial. Writes JSON, where learners
+that are not run again stay as they were.
 """
 
 import argparse
@@ -26,19 +25,18 @@ from metarl_jax.algorithms.ad import ad, policy_gradient_source
 from metarl_jax.algorithms.dpt import dpt
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.envs.dark_room import dark_room
-from metarl_jax.intervals import summarise
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.policies.transformer import Transformer
 from metarl_jax.settings import decaying_adam
 
 OUTPUT = Path(__file__).parent / "results" / "in_context.json"
-NUM_EPISODES = 8  # of a window, and of a trial of training
-TRIAL_EPISODES = 32  # of one that is measured
+NUM_EPISODES = 8  # of a window and of a trial
 ROUNDS, ROUND_EPISODES = 60, 10
+STRIDE = 80
 
 
-def algorithms(tasks, folder, *, steps, stride):
+def algorithms(tasks, source, folder, steps):
     """Returns what makes each learner, by name."""
     context = NUM_EPISODES * tasks.horizon
     schedule = optax.cosine_decay_schedule(3e-3, steps)
@@ -55,7 +53,7 @@ def algorithms(tasks, folder, *, steps, stride):
             tasks,
             transformer(),
             windows=datasets.windows(
-                datasets.load_dataset(folder), num_episodes=NUM_EPISODES, stride=stride
+                datasets.load_dataset(folder), num_episodes=NUM_EPISODES, stride=STRIDE
             ),
             num_tasks=32,
             num_reported=1,
@@ -72,25 +70,41 @@ def algorithms(tasks, folder, *, steps, stride):
     }
 
 
-def in_context(key, tasks, algorithm, agent, *, num_trials):
-    """Returns the mean return of each episode of trials on held-out goals, `[E]`."""
+def in_context(tasks, algorithm, agent, *, num_trials, num_episodes):
+    """Returns the return of each episode of trials on held-out goals, `[N, E]`."""
 
     def one(key):
         key_task, key_act = jax.random.split(key)
         task = tasks.sample_heldout(key_task)
         _, acted = rollout.collect(
-            key_act, tasks, algorithm.policy, agent, task, num_episodes=TRIAL_EPISODES
+            key_act, tasks, algorithm.policy, agent, task, num_episodes=num_episodes
         )
         return rollout.episode_returns(acted)
 
-    trials = jax.jit(jax.vmap(one))(jax.random.split(key, num_trials))
-    return np.asarray(trials).mean(axis=0)
+    keys = jax.random.split(jax.random.key(1), num_trials)
+    return np.asarray(jax.jit(jax.vmap(one))(keys))
 
 
-def learned_alone(key, tasks, source, *, num_trials):
-    """Returns the mean return of each episode of what is imitated, `[E]`."""
+def summary(returns):
+    half = 1.96 * returns.std(axis=0, ddof=1) / np.sqrt(len(returns))
+    return {"mean": returns.mean(axis=0).tolist(), "half_width": half.tolist()}
 
-    def one(key):
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Learns dark rooms in context.")
+    parser.add_argument("--only", nargs="+", default=["AD", "DPT", "RL²"])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--histories", type=int, default=128)
+    parser.add_argument("--trials", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    add_record_options(parser, OUTPUT)
+    args = parser.parse_args()
+    if args.quick:
+        args.steps, args.histories, args.trials = 2, 2, 2
+    tasks = dark_room()
+    source = policy_gradient_source(tasks, lr=0.1)
+
+    def learn(key):
         key_task, key_init, key_learn = jax.random.split(key, 3)
         whole = histories.history(
             key_learn,
@@ -103,86 +117,46 @@ def learned_alone(key, tasks, source, *, num_trials):
         )
         return rollout.episode_returns(whole)
 
-    alone = jax.jit(jax.vmap(one))(jax.random.split(key, num_trials))
-    return np.asarray(alone).mean(axis=0)
-
-
-def trained(key, algorithm, *, steps, name):
-    """Returns the agent after training."""
-    key_init, key = jax.random.split(key)
-    state = jax.jit(algorithm.init)(key_init)
-    step = jax.jit(algorithm.step).lower(key, state).compile()
-    for i in range(steps):
-        state, info = step(jax.random.fold_in(key, i), state)
-        if i % max(1, steps // 10) == 0:
-            print(name, i, float(info.return_after), flush=True)
-    return state.agent
-
-
-def row(returns, **more):
-    """Returns means and intervals over seeds of `[S, E]`."""
-    told = summarise(np.asarray(returns)[:, None])
-    half = told.ci_high - told.mean
-    print(np.round(told.mean[:: TRIAL_EPISODES // 8], 2), flush=True)
-    return {
-        "mean": told.mean.round(4).tolist(),
-        "ci": half.round(4).tolist(),
-        "num_seeds": len(returns),
-        **more,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Learns dark rooms in context.")
-    parser.add_argument("--only", nargs="+", default=["AD", "DPT", "RL²"])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--stride", type=int, default=20)
-    parser.add_argument("--histories", type=int, default=128)
-    parser.add_argument("--trials", type=int, default=128)
-    parser.add_argument("--seeds", type=int, default=3)
-    add_record_options(parser, OUTPUT)
-    args = parser.parse_args()
-    if args.quick:
-        args.steps, args.histories, args.trials, args.seeds = 2, 2, 2, 2
-    tasks = dark_room()
-    source = policy_gradient_source(tasks, lr=0.1)
+    keys = jax.random.split(jax.random.key(args.seed), args.trials)
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
     rows = recorded.get("learners", {})
-    keys = [jax.random.split(jax.random.key(i)) for i in range(args.seeds)]
-    rows["source"] = row(
-        [learned_alone(key, tasks, source, num_trials=args.trials) for _, key in keys]
-    )
-    for name in args.only:
-        returns, seconds = [], []
-        for seed, (key_learn, key_trials) in enumerate(keys):
-            with tempfile.TemporaryDirectory() as folder:
-                if name == "AD":
-                    datasets.record_histories(
-                        folder,
-                        tasks,
-                        source,
-                        num_tasks=args.histories,
-                        num_rounds=ROUNDS,
-                        num_episodes=ROUND_EPISODES,
-                        seed=seed,
-                    )
-                start = time.process_time()
-                learners = algorithms(
-                    tasks, folder, steps=args.steps, stride=args.stride
-                )
-                algorithm = learners[name]()
-                agent = trained(key_learn, algorithm, steps=args.steps, name=name)
-                seconds.append(time.process_time() - start)
-            returns.append(
-                in_context(key_trials, tasks, algorithm, agent, num_trials=args.trials)
+    rows["source"] = summary(np.asarray(jax.jit(jax.vmap(learn))(keys)))
+    print("source", np.round(np.mean(rows["source"]["mean"][-60:]), 2), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if "AD" in args.only:
+            datasets.record_histories(
+                folder,
+                tasks,
+                source,
+                num_tasks=args.histories,
+                num_rounds=ROUNDS,
+                num_episodes=ROUND_EPISODES,
+                seed=args.seed,
             )
-        rows[name] = row(
-            returns,
-            cpu_seconds=round(float(np.mean(seconds)), 1),
-            steps=args.steps,
-            **({"stride": args.stride} if name == "AD" else {}),
-        )
-        finish(args, {"num_trials": args.trials, "learners": rows})
+        for name, make in algorithms(tasks, source, folder, args.steps).items():
+            if name not in args.only:
+                continue
+            algorithm = make()
+            key_init, key = jax.random.split(jax.random.key(args.seed))
+            state = jax.jit(algorithm.init)(key_init)
+            step = jax.jit(algorithm.step).lower(key, state).compile()
+            start = time.process_time()
+            for i in range(args.steps):
+                state, info = step(jax.random.fold_in(key, i), state)
+                if i % 50 == 0:
+                    print(name, i, float(info.return_after), flush=True)
+            returns = in_context(
+                tasks,
+                algorithm,
+                state.agent,
+                num_trials=args.trials,
+                num_episodes=2 * NUM_EPISODES,
+            )
+            rows[name] = summary(returns)
+            rows[name]["cpu_seconds"] = time.process_time() - start
+            rows[name]["steps"] = args.steps
+            print(name, np.round(rows[name]["mean"], 2), flush=True)
+    finish(args, {"stride": STRIDE, "seed": args.seed, "learners": rows})
 
 
 if __name__ == "__main__":

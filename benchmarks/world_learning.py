@@ -48,7 +48,6 @@ AGENTS = {
     "rl2": "RL²",
     "memoryless": "no memory",
     "varibad": "VariBAD",
-    "hyperx": "HyperX",
     "maml": "MAML",
     "emaml": "E-MAML",
     "told": "told the task",
@@ -90,13 +89,8 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             **{**steps(90), "num_tasks": 64, "lr": 2e-3},
             **{name: {**steps(60), "num_tasks": 20} for name in ("maml", "emaml")},
-            "hyperx": {
-                **{"bonus_steps": 90, "num_epochs": 4, "clip_range": 0.2},
-                **{"novelty_hidden_sizes": (64, 64), "novelty_output_size": 16},
-                **{"novelty_scale": 1.0, "novelty_lr": 3e-4},
-            },
         },
-        ["rl2", "e-rl2", "maml", "emaml", "hyperx"],
+        ["rl2", "e-rl2", "maml", "emaml"],
     ),
 }
 
