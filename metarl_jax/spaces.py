@@ -37,7 +37,8 @@ def num_choices(space: Any) -> int | None:
 
 def is_known(space: Any) -> bool:
     """Tells whether a space is the same for every task, when one is traced."""
-    return not any(isinstance(x, Tracer) for x in vars(space).values())
+    numbers = jax.tree.leaves(list(vars(space).values()))
+    return not any(isinstance(x, Tracer) for x in numbers)
 
 
 def is_box(space: Any) -> bool:
