@@ -514,6 +514,25 @@ def test_a_checkpoint_that_cannot_be_saved_ends_the_run_in_a_sentence(tmp_path, 
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("spec", ["", """ [tensorstore_spec='{"driver":"zarr"}']"""])
+@pytest.mark.parametrize("before", [True, False])
+def test_what_the_system_said_is_found_among_the_notes_of_the_storage(spec, before):
+    code = " [os_error_code='28']"
+    said = f'OUT: Error writing "a" in "/b: c/": No space left on device{spec}{code}'
+    if before:
+        said = said.replace(spec + code, code + spec)
+
+    class Full:
+        directory = "runs/a"
+
+        def close(self):
+            raise ValueError(said)
+
+    sentence = "^a checkpoint in runs/a could not be saved: No space left on device$"
+    with pytest.raises(OSError, match=sentence):
+        checkpoints.close(Full())  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("gone", ["run", "run/metrics.jsonl"])
 def test_a_directory_removed_under_a_run_is_noticed(gone, tmp_path):
     slow = microscopic(num_steps=100_000, work=300)

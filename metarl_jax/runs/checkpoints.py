@@ -271,9 +271,9 @@ def _warn_damaged(where: Path, error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # The storage says last, after many paths, what the system said.
-    if match := re.search(r": ([^:]+) \[os_error_code", str(error)):
-        return match[1]
+    # The storage says after many paths, and among other notes, what the system said.
+    if match := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(match[1]))
     reason = (str(error).splitlines() or [""])[0]
     return reason if len(reason) <= 120 else reason[:117] + "..."
 
