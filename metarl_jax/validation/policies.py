@@ -217,7 +217,7 @@ def check_batch(
       num_episodes: episodes of each.
       **rounds: how often, by the name of the option that says so.
     """
-    _, held, params = _example(tasks, policy)
+    obs, held, params = _example(tasks, policy)
     check_fits(f"the parameters of {type(policy).__name__}", num_bytes(params))
     check_fits(f"the memory of {type(policy).__name__}", num_bytes(held))
     counts = {"num_tasks": num_tasks, "num_episodes": num_episodes, **rounds}
@@ -225,22 +225,24 @@ def check_batch(
     said = ", ".join(f"{name}={count}" for name, count in counts.items())
     check_fits(
         f"the episodes of {said} and {tasks.horizon} steps",
-        num_bytes(trajectory(tasks, policy)) * num_steps,
+        num_bytes(_step(policy, obs, held, params)) * num_steps,
     )
 
 
 def trajectory(tasks: TaskDistribution, policy: Policy) -> Trajectory:
     """Returns one step of what is recorded of an episode, as shapes."""
+    return _step(policy, *_example(tasks, policy))
 
-    def step(key):
-        task = tasks.sample(key)
-        obs, _ = tasks.reset(key, task)
-        held = policy.initial_memory()
-        head = policy.apply(policy.init(key, held, obs), held, obs)[0]
-        action, one, false = head.sample(key), jnp.zeros(()), jnp.zeros((), bool)
+
+def _step(policy: Policy, obs: Any, held: Any, params: Any) -> Trajectory:
+    """Returns the same of what `_example` returns."""
+
+    def step(key, obs, held, params):
+        action = policy.apply(params, held, obs)[0].sample(key)
+        one, false = jnp.zeros(()), jnp.zeros((), bool)
         return Trajectory(obs, action, one, one, obs, false, false, false)
 
-    return jax.eval_shape(step, jax.random.key(0))
+    return jax.eval_shape(step, jax.random.key(0), obs, held, params)
 
 
 def check_decoder(
