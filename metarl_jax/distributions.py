@@ -134,6 +134,16 @@ class TanhDiagGaussian(NamedTuple):
         u = jnp.arctanh(jnp.clip(x, -inside, inside))
         return self.base.log_prob(u) - jnp.sum(self._log_slope(u), axis=-1)
 
+    def within(self, action: jax.Array, fraction: float) -> jax.Array:
+        """Moves actions `[..., D]` into the inner `fraction` of the box.
+
+        Near a bound u is so large that the slope of log p(a) in the mean, (u - mean) /
+        std², is that of a few such actions alone; who imitates them moves them first.
+        """
+        center, half_width = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
+        reach = fraction * half_width
+        return center + jnp.clip(action - center, -reach, reach)
+
     def entropy(self) -> jax.Array:
         """Returns the differential entropy in nats, `[...]`.
 

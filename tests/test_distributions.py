@@ -144,6 +144,14 @@ def test_tanh_diag_gaussian():
     np.testing.assert_array_equal(draws, samples)
 
 
+def test_what_is_within_a_box_stays_and_the_rest_is_moved_to_its_inner_part():
+    low, high = jnp.array([-1.0, 0.0, 2.0]), jnp.array([1.0, 8.0, 2.0])
+    squashed = TanhDiagGaussian(jnp.zeros(3), jnp.zeros(3), low, high)
+    actions = jnp.array([[-1.0, 8.0, 2.0], [0.74, 1.0, 2.0], [0.5, 0.99, 2.0]])
+    expected = [[-0.75, 7.0, 2.0], [0.74, 1.0, 2.0], [0.5, 1.0, 2.0]]
+    np.testing.assert_allclose(squashed.within(actions, 0.75), expected)
+
+
 def test_extreme_parameters_have_finite_values_and_gradients():
     logits = jnp.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 1e4], [0.0, 1e-30, 1e30]])
     gaussian = DiagGaussian(jnp.array([[1e4, 0.0]]), jnp.array([[-13.8, 10.0]]))

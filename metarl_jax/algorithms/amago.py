@@ -67,6 +67,9 @@ from metarl_jax.validation import (
     trajectory,
 )
 
+# How much of a box is imitated: what was done nearer to a bound counts as done here.
+IMITATED = 0.99
+
 
 class AMAGOState(NamedTuple):
     """What the next meta-training step needs."""
@@ -289,7 +292,10 @@ def amago(
         target = trial_targets(steps.reward, jnp.min(value, axis=0), last, gammas)
 
         def of_taken(one):
-            return one.log_prob(steps.action), one.entropy()
+            action = steps.action
+            if num_actions is None:
+                action = one.within(action, IMITATED)
+            return one.log_prob(action), one.entropy()
 
         log_prob, entropy = jax.vmap(of_taken)(distribution)
         return Terms(

@@ -24,6 +24,7 @@ half_circle = World(
             "num_tasks": 16,
             "num_steps": 300,
             "decay_steps": 300,
+            "num_updates": 48,
             "relabel_fraction": 0.8,
             "hindsight_fraction": 0.5,
         },
