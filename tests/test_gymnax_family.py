@@ -127,6 +127,15 @@ def test_a_family_may_be_made_while_tracing():
 
     np.testing.assert_allclose(jax.vmap(fail_prob)(jnp.array([0.1, 0.2])), [0.1, 0.2])
 
+    def horizon(env):
+        return jax.jit(lambda: gymnax_family(env, constant(env), horizon=2).horizon)()
+
+    # One that is run to tell; and a task that is kept, as a number or as a key.
+    assert horizon(OPEN["start in a vector"]) == 2
+    for name in ("number", "key"):
+        with pytest.raises(ValueError, match=r"Drawn draws \.x anew .* \(.x was .* and "):
+            horizon(HIDDEN[name])
+
 
 class Scaled(GymnaxWrapper):
     def step(self, key, state, action, params=None):

@@ -79,16 +79,18 @@ def _run(sample, reset, step) -> dict:
     Returns:
       Of the leaves with parts that are kept and followed, what two resets drew.
     """
-    with jax.ensure_compile_time_eval():  # within another function's trace too
+    concretely = jax.ensure_compile_time_eval  # within another function's trace too
+    with concretely():
         key = jax.random.key(0)
     lowered = jax.jit(partial(_walked, sample, reset, step)).lower(key)
     # Quickly, as it is called once.
     options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
-    states, swapped, differs = lowered.compile(options)(key)
-    if not np.any(differs):
-        return {}
-    pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
-    return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
+    with concretely():
+        states, swapped, differs = lowered.compile(options)(key)
+        if not np.any(differs):
+            return {}
+        pairs = zip(jax.tree.leaves(states), jax.tree.leaves(swapped), strict=True)
+        return {i: _first_unequal(*pair) for i, pair in enumerate(pairs)}
 
 
 def _walked(sample, reset, step, key) -> tuple[Any, Any, jax.Array]:
