@@ -318,6 +318,13 @@ def test_what_is_learned_offline_quotes_its_record():
     assert offline.laid_out(record("offline.json")["seeds"]) in page
 
 
+def test_a_discovered_rule_s_page_quotes_its_record():
+    import disco
+
+    page = (ROOT / "docs" / "discovered-rule.md").read_text()
+    assert disco.laid_out(record("disco.json")["learners"]) in page
+
+
 def test_other_learners_quote_their_record():
     import learners
 

@@ -20,6 +20,7 @@ from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent
 
 HOST = np.random.default_rng()
+ANEW = r"Drawn draws \.x anew .* \(.x was .* and "
 
 
 def constant(env, **params):
@@ -98,7 +99,7 @@ OPEN = {
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_task_that_resets_draw_and_the_state_keeps_is_refused(name):
     env = HIDDEN[name]
-    with pytest.raises(ValueError, match=r"Drawn draws \.x anew .* \(.x was .* and "):
+    with pytest.raises(ValueError, match=ANEW):
         gymnax_family(env, constant(env))
 
 
@@ -133,7 +134,7 @@ def test_a_family_may_be_made_while_tracing():
     # One that is run to tell; and a task that is kept, as a number or as a key.
     assert horizon(OPEN["start in a vector"]) == 2
     for name in ("number", "key"):
-        with pytest.raises(ValueError, match=r"Drawn draws \.x anew .* \(.x was .* and "):
+        with pytest.raises(ValueError, match=ANEW):
             horizon(HIDDEN[name])
 
 
