@@ -9,6 +9,7 @@ table of `docs/discovered-rule.md`.
 """
 
 import argparse
+import json
 import time
 from collections import deque
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from measuring import add_record_options, finish, rewritten
+from measuring import add_record_options, finish, hardware, rewritten
 
 from metarl_jax import rollout
 from metarl_jax.algorithms.pretraining import pretraining
@@ -58,7 +59,7 @@ def curve(step, state, key, *, num_steps, steps_a_call, threshold):
 
     program = chunk.lower(key, state).compile()
     last, rows, start = deque(maxlen=100), [], time.process_time()
-    for done in range(1, num_steps // (CHUNK * steps_a_call) + 1):
+    for done in range(1, max(1, num_steps // (CHUNK * steps_a_call)) + 1):
         state, returns = program(jax.random.fold_in(key, done), state)
         # In the order of time: chunks, then steps, then copies.
         ordered = np.asarray(returns).reshape(CHUNK, *returns.shape[1:])
@@ -110,14 +111,25 @@ def ppo(args, seed, lr):
     return step, agent, key, num_episodes * tasks.horizon
 
 
-def laid_out(learners: dict[str, list[dict[str, Any]]]) -> str:
-    """Returns what the page shows: each seed's steps until the threshold."""
-    table = ["| learner | steps until 0.9, by seed | CPU s a seed |", "|---|---|---|"]
-    for name, rows in learners.items():
-        reached = [f"{row['reached']:,}" if row["reached"] else "—" for row in rows]
-        seconds = np.mean([row["cpu_seconds"] for row in rows])
-        table.append(f"| {name} | {'; '.join(reached)} | {seconds:.3g} |")
-    table.insert(3, f"| the authors' code | {AUTHORS_CODE:,} | |")
+def laid_out(worlds: dict[str, dict[str, Any]]) -> str:
+    """Returns what the page shows: each seed's steps until a world's threshold."""
+    table = [
+        "| world | learner | steps until its return, by seed | CPU s a seed |",
+        "|---|---|---|---|",
+    ]
+    for world, found in worlds.items():
+        label = f"{world}, {found['threshold']:g}"
+        for name, rows in found["learners"].items():
+            reached = [
+                f"{row['reached']:,}"
+                if row["reached"]
+                else f"— ({row['curve'][-1][1]:.2f})"
+                for row in rows
+            ]
+            seconds = np.mean([row["cpu_seconds"] for row in rows])
+            table.append(f"| {label} | {name} | {'; '.join(reached)} | {seconds:.3g} |")
+            if world == "catch" and name.startswith("Disco103"):
+                table.append(f"| {label} | the authors' code | {AUTHORS_CODE:,} | |")
     return "\n".join(table)
 
 
@@ -135,9 +147,11 @@ def main() -> None:
     makers: dict[str, Any] = {f"Disco103, {args.size}": lambda seed: disco(args, seed)}
     for lr in LEARNING_RATES:
         makers[f"PPO, rate {lr:g}"] = lambda seed, lr=lr: ppo(args, seed, lr)
-    record = {"world": args.world, "threshold": threshold, "learners": {}}
+    recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
+    worlds = recorded.get("worlds", {})
+    learners: dict[str, list] = {}
     for name, make in makers.items():
-        rows = record["learners"][name] = []
+        rows = learners[name] = []
         for seed in args.seeds:
             print(name, "seed", seed, flush=True)
             step, state, key, each = make(seed)
@@ -152,10 +166,17 @@ def main() -> None:
             row = {"seed": seed, "curve": points, "cpu_seconds": seconds}
             row["reached"] = points[-1][0] if points[-1][1] >= threshold else None
             rows.append(row)
-    finish(args, record)
-    if args.output == OUTPUT and args.world == "catch":
-        made = laid_out(record["learners"])
-        PAGE.write_text(rewritten(PAGE.read_text(), Path(__file__).name, made))
+    worlds[args.world] = {
+        "threshold": threshold,
+        "num_steps": steps,
+        "hardware": hardware(),
+        "learners": learners,
+    }
+    finish(args, {"worlds": worlds})
+    print(laid_out(worlds))
+    if args.output == OUTPUT:
+        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(worlds))
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Learns to search dark rooms in context: by distillation, beside its source and RL².
 
-    python benchmarks/in_context.py [--only AD DPT RL²] [--stride 20]
+    python benchmarks/in_context.py [--only AD DPT RL²] [--stride 80]
 
 PPO learns goals of meta-training from nothing; its histories are written as a data set,
 and algorithm distillation imitates them, every so many episodes of a history standing
@@ -40,7 +40,7 @@ NUM_EPISODES = 8  # of a window, and of a trial of meta-training
 TRIAL_EPISODES = 32  # of a trial on a held-out goal
 ROUNDS, ROUND_EPISODES = 60, 10
 # Meta-training steps by default.
-STEPS = {"AD": 2000, "DPT": 2000, "RL²": 400}
+STEPS = {"AD": 1000, "DPT": 1000, "RL²": 400}
 
 
 def algorithms(tasks, folder, stride, steps):
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Learns dark rooms in context.")
     parser.add_argument("--only", nargs="*", choices=STEPS, default=["AD", "RL²"])
     parser.add_argument("--steps", type=int, help="of meta-training, of all")
-    parser.add_argument("--stride", type=int, default=20)
+    parser.add_argument("--stride", type=int, default=80)
     parser.add_argument("--histories", type=int, default=128)
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

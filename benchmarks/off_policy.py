@@ -32,7 +32,12 @@ OUTPUT = Path(__file__).parent / "results" / "off_policy.json"
 DOCS = Path(__file__).parent.parent / "docs"
 FIGURE, PAGE = DOCS / "results" / "off-policy.png", DOCS / "algorithms" / "amago.md"
 NUM_POINTS = 60
-AGENTS = {"rl2": "RL²", "amago": "AMAGO", "amago-relabelled": "AMAGO, relabelled"}
+AGENTS = {
+    "rl2": "RL²",
+    "amago": "AMAGO",
+    "amago-relabelled": "AMAGO, relabelled",
+    "rl2-longer": "RL², longer",
+}
 
 
 def steps(number: int) -> dict[str, Any]:
@@ -49,7 +54,11 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "half-circle": {"rl2": steps(150), "amago-relabelled": {}},
     "room-key-door": {"rl2": steps(150), "amago": {}},
-    "meta-frozen-lake": {"rl2": steps(150), "amago": {}},
+    "meta-frozen-lake": {
+        "rl2": steps(150),
+        "amago": {},
+        "rl2-longer": steps(1000),
+    },
 }
 
 

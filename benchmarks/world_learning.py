@@ -50,6 +50,7 @@ AGENTS = {
     "varibad": "VariBAD",
     "maml": "MAML",
     "emaml": "E-MAML",
+    "hyperx": "HyperX",
     "told": "told the task",
     "e-rl2": "E-RL²",
 }
@@ -89,8 +90,14 @@ ARMS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             **{**steps(90), "num_tasks": 64, "lr": 2e-3},
             **{name: {**steps(60), "num_tasks": 20} for name in ("maml", "emaml")},
+            "hyperx": {
+                **{"bonus_steps": 60, "novelty_coeff": 1.0, "error_coeff": 0.1},
+                **{"novelty_hidden_sizes": (64, 64), "novelty_output_size": 16},
+                **{"novelty_scale": 1.0, "novelty_lr": 3e-4, "entropy_coeff": 0.01},
+                **{"num_epochs": 4, "clip_range": 0.2},
+            },
         },
-        ["rl2", "e-rl2", "maml", "emaml"],
+        ["rl2", "e-rl2", "maml", "emaml", "hyperx"],
     ),
 }
 

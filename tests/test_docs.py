@@ -322,7 +322,7 @@ def test_a_discovered_rule_s_page_quotes_its_record():
     import disco
 
     page = (ROOT / "docs" / "discovered-rule.md").read_text()
-    assert disco.laid_out(record("disco.json")["learners"]) in page
+    assert disco.laid_out(record("disco.json")["worlds"]) in page
 
 
 def test_other_learners_quote_their_record():
