@@ -160,7 +160,7 @@ def amago(
       climb_coeff: weight of min_i E_{a ~ π_g} Q_i, in units of the targets' standard
         deviation.
       clone_coeff: weight of the log-probability of actions that were better than the
-        actor's.
+        actor's; of a box, of what is within 99 % of it.
       critic_coeff: weight of the critics' squared errors.
       entropy_coeff: weight of the actors' entropy; or a schedule of it, a function of
         the meta-training steps taken.
