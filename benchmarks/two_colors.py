@@ -122,7 +122,7 @@ def main() -> None:
     """Chooses, compares and writes."""
     parser = argparse.ArgumentParser(description="two colours")
     parser.add_argument("--steps", type=int, default=6_400_000)
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
     record: dict[str, Any] = {
