@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import sys
 
 import chex
 import jax
@@ -201,6 +202,29 @@ def test_what_is_better_than_the_actor_is_imitated_and_nothing_else():
     # Means: 1.5 against 1.45, 0 against 0.05, -0.5 against 0, and 0.5 against 0.5.
     np.testing.assert_array_equal(critic_ensemble.is_better(q, value), [1, 0, 0, 0])
     assert not np.any(jax.grad(lambda q: critic_ensemble.is_better(q, value).sum())(q))
+
+
+def test_actions_at_a_bound_are_imitated_from_inside_of_it(monkeypatch):
+    tasks = FAMILIES["continuous"]
+    seen = tasks.observation.shape[-1]
+    data = recorded(3, 2, seen)
+    bound = np.stack([2.0 * data.action - 1.0] * 2, axis=-1).astype(np.float32)
+    data = jax.tree.map(jnp.asarray, data._replace(action=bound))
+
+    def gradient_norm():
+        """Of imitating alone, by one update."""
+        only = {"climb_coeff": 0.0, "critic_coeff": 0.0, "clone_coeff": 1.0}
+        built = build(
+            "continuous", windows=lambda key, size: data, num_updates=1, **only
+        )
+        info = jit(built.step)(KEY, jit(built.init)(KEY))[1]
+        assert info.imitated > 0
+        return info.gradient_norm
+
+    inside = gradient_norm()
+    monkeypatch.setattr(sys.modules[amago.__module__], "IMITATED", 1.0)
+    # There u is 2.6 and here 8: its square is in the slope of the standard deviation.
+    assert inside < gradient_norm() / 5
 
 
 @pytest.mark.parametrize("num_actions", [None, 4], ids=["continuous", "discrete"])
