@@ -473,4 +473,12 @@ def test_learned_rules_quote_their_records():
         low, high = row["interval"]
         expected = f"{row['reward']:.3f} ({low:.3f} … {high:.3f})"
         label = "best fixed weight" if method == "fixed" else method
-        assert quoted[label][:2] == [f"{row['chosen']:g}", expected]
+        ends = [
+            f"{row[part][0]:.{digits}f} → {row[part][-1]:.{digits}f}"
+            for part, digits in (("reward_after_swap", 3), ("weight_after_swap", 2))
+        ]
+        assert quoted[label] == [f"{row['chosen']:g}", expected, *ends]
+    fallen, _, risen = record("two-colors.json")["rows"]["bootstrapped"]["weight_tried"]
+    page = (ROOT / "docs" / "results" / "rules.md").read_text()
+    assert f"({fallen:.2f} at the end" in page
+    assert f"without end ({risen:.1f})" in page
