@@ -16,12 +16,18 @@ from metarl_jax.envs.bandit import bernoulli_bandit, correlated_bandit
 from metarl_jax.envs.grid_navigation import goal_cells, grid_navigation
 from metarl_jax.envs.point_navigation import sparse_point_navigation
 from metarl_jax.envs.tabular_mdp import tabular_mdp
+from metarl_jax.envs.two_step import two_step
 from metarl_jax.evaluation import adaptation_rounds, evaluate, heldout_tasks
 from metarl_jax.strategies import bandit, bayes_optimal, grid, mdp, sampling
 from metarl_jax.strategies.gittins import gittins_indices, gittins_table
 from metarl_jax.strategies.half_circle import (
     NearestFirstHalfCircle,
     PosteriorSamplingHalfCircle,
+)
+from metarl_jax.strategies.two_step import (
+    BayesOptimalTwoStep,
+    ModelFreeTwoStep,
+    stay_probabilities,
 )
 from metarl_jax.types import Agent
 
@@ -670,3 +676,51 @@ def test_a_strategy_on_the_half_circle_against_a_plain_loop(policy):
     else:
         assert np.all(ours[:, 1] > 0)  # two episodes see the whole half-circle
         assert returns.mean(0)[0] < 6 < 13 < returns.mean(0)[2]
+
+
+# Two steps
+
+
+def two_steps(learner, num_episodes, num_trials=200):
+    tasks = two_step(common=0.7, reward_probability=0.8)
+
+    @jax.vmap
+    def trial(key):
+        key_task, key_act = jax.random.split(key)
+        return rollout.collect(
+            key_act,
+            tasks,
+            learner,
+            agent_of(learner),
+            tasks.sample(key_task),
+            num_episodes=num_episodes,
+        )
+
+    return jax.jit(trial)(jax.random.split(jax.random.key(0), num_trials))
+
+
+def test_who_knows_the_transitions_stays_by_them_and_who_does_not_by_the_reward():
+    """After one episode what is best is one thing or the other."""
+    found = stay_probabilities(two_steps(BayesOptimalTwoStep(), 2)[1])
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1]])
+    greedy = ModelFreeTwoStep(inverse_temperature=1e4)
+    found = stay_probabilities(two_steps(greedy, 2)[1])
+    np.testing.assert_array_equal(found, [[0, 0], [1, 1]])
+
+
+def test_values_and_stays_are_those_of_a_plain_loop():
+    learner = ModelFreeTwoStep(rate=0.3)
+    agents, trials = two_steps(learner, 5)
+    stays = {cell: [] for cell in itertools.product((0, 1), repeat=2)}
+    for i in range(200):
+        value, last = np.full(2, 0.5), None
+        for at, first in enumerate(np.asarray(trials.action[i, :, 0])):
+            if last is not None:
+                stays[last[1:]].append(first == last[0])
+            reward = float(trials.reward[i, at, 1])
+            common = int(trials.obs[i, at, 1, 1 + first] == 1)
+            value[first] += 0.3 * (reward - value[first])
+            last = first, int(reward), common
+        np.testing.assert_allclose(agents.memory.value[i], value, rtol=1e-5)
+    expected = [[np.mean(stays[r, c]) for c in (0, 1)] for r in (0, 1)]
+    np.testing.assert_allclose(stay_probabilities(trials), expected, rtol=1e-5)
