@@ -53,7 +53,11 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "amago-relabelled": {},
     },
     "half-circle": {"rl2": steps(150), "amago-relabelled": {}},
-    "room-key-door": {"rl2": steps(150), "amago": {}},
+    "room-key-door": {
+        "rl2": steps(150),
+        "amago": {},
+        "rl2-longer": steps(1000),
+    },
     "meta-frozen-lake": {
         "rl2": steps(150),
         "amago": {},

@@ -41,6 +41,16 @@ BEST_ARM: dict[Family, float] = {
 }
 INFORMATIVE = "11 arms"
 
+# Of the experiment wang-rl2, by the family.
+TRAINING = {
+    "independent": {
+        "num_tasks": 256,
+        "entropy_coeff": 0.1,
+        "num_steps": 1000,
+        "decay_steps": 1000,
+    },
+}
+
 
 def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
     """Builds the table.
@@ -100,7 +110,10 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
             Cell("Bayes optimum", column, partial(_exact, optimum)),
         ]
     learners = {
-        **{family: ("wang-rl2", {"family": family}) for family in families},
+        **{
+            family: ("wang-rl2", {"family": family, **TRAINING.get(family, {})})
+            for family in families
+        },
         INFORMATIVE: ("informative-rl2", {}),
         TWO_STEP: ("two-step-rl2", {}),
     }
@@ -161,7 +174,7 @@ def _learned(key, name, options, oracle, num_instances):
         )
         return returns(key, agent, num_instances)[:, 0]
 
-    return learned(name, options, regret, seeds=(0,))
+    return learned(name, options, regret)
 
 
 def _row(key, num_instances, returns, *settings):
