@@ -6,7 +6,9 @@ PPO learns goals of meta-training from nothing; its histories are written as a d
 and algorithm distillation imitates them, every so many episodes of a history standing
 in a window. DPT is shown optimal actions, RL² maximises reward. All are measured on
 goals that are held out, episode after episode of a trial which is longer than what was
-learned from; intervals are over seeds, of which each has histories of its own. Writes
+learned from; intervals are over seeds, of which each has histories of its own. They see
+the two coordinates of their cell, of which cells beside one another have nearly the
+same; the source, which learns one goal at a time, sees the number of its cell. Writes
 JSON, where learners that are not run again stay as they were.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from measuring import add_record_options, finish, hardware, rewritten
@@ -36,11 +39,23 @@ from metarl_jax.settings import decaying_adam
 
 OUTPUT = Path(__file__).parent / "results" / "in_context.json"
 PAGE = Path(__file__).parent.parent / "docs" / "datasets.md"
+SIZE = 9  # of a room, in cells
 NUM_EPISODES = 8  # of a window, and of a trial of meta-training
 TRIAL_EPISODES = 32  # of a trial on a held-out goal
 ROUNDS, ROUND_EPISODES = 60, 10
 # Meta-training steps by default.
 STEPS = {"AD": 1000, "DPT": 1000, "RL²": 400}
+
+
+def seen_as_coordinates(windows):
+    """Shows what was recorded of numbered cells as the learners see it."""
+
+    def shown(key, num_windows):
+        data = windows(key, num_windows)
+        cell = jnp.stack(jnp.divmod(jnp.argmax(data.obs, axis=-1), SIZE), axis=-1)
+        return data._replace(obs=cell.astype(data.obs.dtype))
+
+    return shown
 
 
 def algorithms(tasks, folder, stride, steps):
@@ -65,8 +80,12 @@ def algorithms(tasks, folder, stride, steps):
         "AD": lambda: ad(
             tasks,
             transformer(),
-            windows=datasets.windows(
-                datasets.load_dataset(folder), num_episodes=NUM_EPISODES, stride=stride
+            windows=seen_as_coordinates(
+                datasets.windows(
+                    datasets.load_dataset(folder),
+                    num_episodes=NUM_EPISODES,
+                    stride=stride,
+                )
             ),
             **supervised("AD"),
         ),
@@ -194,8 +213,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.steps, args.histories, args.trials = 2, 2, 2
-    tasks = dark_room()
-    source = policy_gradient_source(tasks, lr=0.1)
+    tasks, numbered = (
+        dark_room(size=SIZE, observation=shown) for shown in ("coordinates", "one_hot")
+    )
+    source = policy_gradient_source(numbered, lr=0.1)
     steps = {name: args.steps or number for name, number in STEPS.items()}
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
     rows = recorded.get("learners", {})
@@ -204,13 +225,13 @@ def main() -> None:
         key = jax.random.key(seed)
         key_source, key_learn = jax.random.split(key)
         found["source"].append(
-            source_returns(key_source, tasks, source, num_trials=args.trials)
+            source_returns(key_source, numbered, source, num_trials=args.trials)
         )
         with tempfile.TemporaryDirectory() as folder:
             if "AD" in args.only:
                 datasets.record_histories(
                     folder,
-                    tasks,
+                    numbered,
                     source,
                     num_tasks=args.histories,
                     num_rounds=ROUNDS,
