@@ -44,10 +44,11 @@ INFORMATIVE = "11 arms"
 # Of the experiment wang-rl2, by the family.
 TRAINING = {
     "independent": {
+        "core": "gru",
         "num_tasks": 256,
         "entropy_coeff": 0.1,
-        "num_steps": 1000,
-        "decay_steps": 1000,
+        "num_steps": 2000,
+        "decay_steps": 2000,
     },
 }
 
