@@ -1,0 +1,142 @@
+"""Does a memory that produces a policy's weights learn more than one that is read?
+
+    python benchmarks/hypernetworks.py [--arms WORLD/NETWORK …]
+
+RL² in every world with a GRU whose state the policy reads, and with hypernetworks that
+begin in different ways (Beck et al. 2022, 2023). Every network has its own learning
+rate: of those that are tried on two seeds it takes the one whose last training steps
+return most. Then other seeds are trained with it, all in one program, in a process of
+their own, and meet held-out tasks: the sum of a trial's episodes, with intervals over
+seeds. Seconds are those of the CPU that a seed took, without compiling. Arms already
+recorded are not run again; `--arms` without one runs none. Writes JSON and lays out the
+table of `docs/results/hypernetworks.md`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measuring import apart, hardware, learn, rewritten, write
+from telling_apart import lines
+from world_learning import told_of
+
+import metarl_jax
+from metarl_jax.intervals import t_half_width
+
+OUTPUT = Path(__file__).parent / "results" / "hypernetworks.json"
+PAGE = Path(__file__).parent.parent / "docs" / "results" / "hypernetworks.md"
+LEARNING_RATES = (1e-3, 2e-3, 4e-3)
+NUM_TUNED, FIRST_TUNED = 2, 1000
+NUM_POINTS = 25
+
+HYPERNETWORK = {"policy": "hypernetwork"}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "GRU": {},
+    "Bias-HyperInit": HYPERNETWORK,
+    "Kaiming": {**HYPERNETWORK, "initialisation": "kaiming"},
+    "normc": {**HYPERNETWORK, "initialisation": "normc"},
+    "hyperfan-in": {**HYPERNETWORK, "initialisation": "hyperfan-in"},
+}
+# By the world: options, and which networks are tried.
+WORLDS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "grid-navigation": (
+        {"num_steps": 250, "decay_steps": 250, "entropy_coeff": 0.03},
+        list(NETWORKS),
+    ),
+    "dark-room": (
+        {
+            **{"num_steps": 250, "decay_steps": 250, "num_tasks": 64},
+            **{"num_episodes": 4, "num_adaptation_steps": 3},
+            "observation": "coordinates",
+        },
+        ["GRU", "Bias-HyperInit"],
+    ),
+}
+
+
+def measure(world: str, network: str, num_seeds: int) -> dict[str, Any]:
+    """Chooses a learning rate, trains an arm with it and evaluates it."""
+
+    def train(lr, seeds, first):
+        options = {**WORLDS[world][0], **NETWORKS[network], "lr": lr}
+        experiment = metarl_jax.make_experiment(world, method="rl2", **options)
+        return learn(experiment, seeds, num_points=NUM_POINTS, seed=first)
+
+    tried = {}
+    for lr in LEARNING_RATES:
+        record = train(lr, NUM_TUNED, FIRST_TUNED)[1]
+        tried[lr] = float(np.mean(record["curve"]["return_after"][-1]))
+    best = max(tried, key=lambda lr: tried[lr])
+    trained, record = train(best, num_seeds, 0)
+    told = told_of(metarl_jax.evaluate(trained))
+    return {
+        **record,
+        **told,
+        "learning_rates": {f"{lr:g}": value for lr, value in tried.items()},
+        "learning_rate": best,
+        "hardware": hardware(),
+    }
+
+
+def sums(record: dict[str, Any]) -> np.ndarray:
+    """Returns what a trial returns in all, `[S]`."""
+    return np.sum(record["return_mean_by_seed"], axis=1)
+
+
+def laid_out(arms: dict[str, dict]) -> str:
+    """Returns what the page shows: a table, and what it tells apart."""
+    rows = [
+        "| world | network | rate | a trial's episodes in all (95 % over seeds) | "
+        "by seed | last episode | seeds | CPU s a seed |",
+        "|---" * 8 + "|",
+    ]
+    worlds: dict[str, dict[str, np.ndarray]] = {}
+    for world, (_, networks) in WORLDS.items():
+        for network in networks:
+            record = arms.get(f"{world}/{network}")
+            if record is None:
+                continue
+            seeds = worlds.setdefault(world, {}).setdefault(network, sums(record))
+            error = seeds.std(ddof=1) / len(seeds) ** 0.5
+            half = t_half_width(error, len(seeds) - 1)
+            rows.append(
+                f"| {world} | {network} | {record['learning_rate']:g} | "
+                f"{seeds.mean():.2f} ({seeds.mean() - half:.2f} to "
+                f"{seeds.mean() + half:.2f}) | "
+                f"{', '.join(f'{seed:.1f}' for seed in seeds)} | "
+                f"{record['return_mean'][-1]:.2f} | {len(seeds)} | "
+                f"{record['cpu_seconds']:.0f} |"
+            )
+    return "\n".join(rows) + "\n\n" + lines(worlds, digits=2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Tries hypernetworks beside a GRU.")
+    parser.add_argument("--arms", nargs="*", metavar="WORLD/NETWORK")
+    parser.add_argument("--num-seeds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        world, _, network = args.only.partition("/")
+        print(json.dumps(measure(world, network, args.num_seeds)))
+        return
+    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
+    wanted = args.arms
+    if wanted is None:
+        wanted = [
+            f"{world}/{one}" for world, (_, all_) in WORLDS.items() for one in all_
+        ]
+    for _ in apart(__file__, wanted, arms, "--num-seeds", str(args.num_seeds)):
+        write(args.output, {"arms": arms})
+    text = laid_out(arms)
+    if args.output == OUTPUT:
+        page = rewritten(PAGE.read_text(), Path(__file__).name, text)
+        PAGE.write_text(page)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
