@@ -31,7 +31,7 @@ from metarl_jax.plotting import PALETTE, STYLE
 OUTPUT = Path(__file__).parent / "results" / "memories.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "memories.png"
 PAGE = FIGURE.with_suffix(".md")
-NUM_TIMED, NUM_POINTS = 6, 30
+NUM_POINTS = 30
 CORES = {
     "gru": "GRU",
     "lstm": "LSTM",
@@ -65,13 +65,18 @@ def train(world: str, core: str, num_steps: int, num_seeds: int) -> Any:
 
 def measure(world: str, core: str, num_seeds: int, seconds: float) -> dict[str, Any]:
     """Trains an arm for equal steps and for equal seconds, and evaluates both."""
-    _, timed = train(world, core, NUM_TIMED, 1)
-    within = max(1, round(seconds * NUM_TIMED / timed["cpu_seconds"]))
-    found: dict[str, Any] = {"hardware": hardware()}
-    for equal, num_steps in (("steps", WORLDS[world][2]), ("seconds", within)):
-        trained, record = train(world, core, num_steps, num_seeds)
-        found[equal] = {**record, **told_of(metarl_jax.evaluate(trained))}
-    return found
+
+    def trained(num_steps):
+        learned, record = train(world, core, num_steps, num_seeds)
+        return {**record, **told_of(metarl_jax.evaluate(learned))}
+
+    few = trained(WORLDS[world][2])
+    within = round(seconds * few["num_steps"] / few["cpu_seconds"])
+    return {
+        "steps": few,
+        "seconds": trained(max(1, within)),
+        "hardware": hardware(),
+    }
 
 
 def sums(record: dict[str, Any]) -> np.ndarray:
