@@ -42,14 +42,14 @@ BEST_ARM: dict[Family, float] = {
 INFORMATIVE = "11 arms"
 
 # Of the experiment wang-rl2, by the family.
+_LONG = {
+    **{"core": "gru", "size": 64, "num_tasks": 256, "entropy_coeff": 0.1},
+    **{"num_steps": 1000, "decay_steps": 1000},
+}
 TRAINING = {
-    "independent": {
-        "core": "gru",
-        "num_tasks": 256,
-        "entropy_coeff": 0.1,
-        "num_steps": 2000,
-        "decay_steps": 2000,
-    },
+    "independent": {**_LONG, "num_steps": 2000, "decay_steps": 2000},
+    "medium": _LONG,
+    "hard": _LONG,
 }
 
 
