@@ -43,7 +43,7 @@ INFORMATIVE = "11 arms"
 
 # Of the experiment wang-rl2, by the family.
 _LONG = {
-    **{"core": "gru", "size": 64, "num_tasks": 256, "entropy_coeff": 0.1},
+    **{"core": "gru", "num_tasks": 256, "entropy_coeff": 0.1},
     **{"num_steps": 1000, "decay_steps": 1000},
 }
 TRAINING = {
