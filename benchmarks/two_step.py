@@ -117,7 +117,8 @@ def laid_out(record: dict[str, Any]) -> str:
             if len(column) > 1:
                 error = column.std(ddof=1) / len(column) ** 0.5
                 cells[-1] += f" ± {t_half_width(error, len(column) - 1):.3f}"
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        label = f"{name}, {len(seeds)} seeds" if len(seeds) > 1 else name
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

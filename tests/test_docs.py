@@ -251,11 +251,26 @@ def test_the_pairs_quote_their_record():
     assert sum(map(matrix.learned, rows.values())) >= 20
 
 
-def test_robots_quote_their_record():
-    import robot_learning
-
-    page = (ROOT / "docs" / "results" / "robots.md").read_text()
-    assert robot_learning.laid_out(record("robot_learning.json")["pairs"]) in page
+@pytest.mark.parametrize(
+    ("page", "script", "part"),
+    [
+        ("results/exploration.md", "exploration", "arms"),
+        ("algorithms/amago.md", "off_policy", "arms"),
+        ("algorithms/amago.md", "offline", "seeds"),
+        ("datasets.md", "in_context", "learners"),
+        ("discovered-rule.md", "disco", "worlds"),
+        ("learners.md", "learners", "arms"),
+        ("results/robots.md", "robot_learning", "pairs"),
+        ("results/dependent-arms.md", "two_step", None),
+    ],
+)
+def test_a_page_says_what_its_script_makes_of_its_record(page, script, part):
+    there = record(f"{script}.json")
+    laid_out = importlib.import_module(script).laid_out
+    assert (
+        laid_out(there if part is None else there[part])
+        in (ROOT / "docs" / page).read_text()
+    )
 
 
 def test_further_worlds_quote_their_record():
@@ -285,48 +300,6 @@ def test_further_worlds_quote_their_record():
             f"{100 * success['mean'][i]:.0f} ({low:.0f} to {high:.0f})",
             f"{arm['return_mean'][i]:.0f} ({worst:.0f} to {best:.0f})",
         ]
-
-
-def test_three_rooms_quote_their_record():
-    import exploration
-
-    page = (ROOT / "docs" / "results" / "exploration.md").read_text()
-    assert exploration.laid_out(record("exploration.json")["arms"]) in page
-
-
-def test_a_memory_off_policy_quotes_its_record():
-    import off_policy
-
-    page = (ROOT / "docs" / "algorithms" / "amago.md").read_text()
-    assert off_policy.laid_out(record("off_policy.json")["arms"]) in page
-
-
-def test_what_is_learned_in_context_quotes_its_record():
-    import in_context
-
-    page = (ROOT / "docs" / "datasets.md").read_text()
-    assert in_context.laid_out(record("in_context.json")["learners"]) in page
-
-
-def test_what_is_learned_offline_quotes_its_record():
-    import offline
-
-    page = (ROOT / "docs" / "algorithms" / "amago.md").read_text()
-    assert offline.laid_out(record("offline.json")["seeds"]) in page
-
-
-def test_a_discovered_rule_s_page_quotes_its_record():
-    import disco
-
-    page = (ROOT / "docs" / "discovered-rule.md").read_text()
-    assert disco.laid_out(record("disco.json")["worlds"]) in page
-
-
-def test_other_learners_quote_their_record():
-    import learners
-
-    page = (ROOT / "docs" / "learners.md").read_text()
-    assert learners.laid_out(record("learners.json")["arms"]) in page
 
 
 def test_host_worlds_quote_their_record():
