@@ -11,6 +11,7 @@ import pytest
 from jax import jit
 
 from metarl_jax import rollout, trials
+from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
@@ -316,3 +317,18 @@ def test_a_unit_of_values_changes_no_value_but_how_fast_it_moves(make):
         for name in ("kernel", "bias"):
             old, new = (x["params"]["head"]["value"][name] for x in (slopes, steeper))
             np.testing.assert_allclose(new, 50.0 * old, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [lambda: jax.numpy_dtype_promotion("strict"), lambda: jax.enable_x64(True)],
+    ids=["strict", "float64"],
+)
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_memory_is_traced_in_settings_that_users_make(name, mode):
+    with mode(), jax.numpy_rank_promotion("raise"):
+        tasks, policy = bernoulli_bandit(num_arms=3, horizon=T), POLICIES[name]
+        algorithm = rl2(tasks, policy, num_tasks=2, num_episodes=1)
+        key = jax.random.key(0)
+        state = jax.eval_shape(algorithm.init, key)
+        assert jax.eval_shape(algorithm.step, key, state)[0] == state

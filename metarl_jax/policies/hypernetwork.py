@@ -57,7 +57,7 @@ def normc(key: Key, size: int, weights: Params) -> Generator:
     """
     num_weights = ravel_pytree(weights)[0].size
     kernel = jax.random.normal(key, (size, num_weights))
-    norm = jnp.linalg.norm(kernel, axis=0)
+    norm = jnp.linalg.norm(kernel, axis=0, keepdims=True)
     return Generator(kernel / norm, jnp.zeros(num_weights))
 
 
@@ -75,7 +75,7 @@ def hyperfan_in(key: Key, size: int, weights: Params) -> Generator:
 
     scale = ravel_pytree(jax.tree.map(deviation, weights))[0]
     unit = jax.random.uniform(key, (size, scale.size), minval=-1.0) * 3.0**0.5
-    return Generator(unit * scale, jnp.zeros(scale.size))
+    return Generator(unit * scale[None], jnp.zeros(scale.size))
 
 
 class Hypernetwork(nn.Module):

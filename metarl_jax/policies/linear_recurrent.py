@@ -52,7 +52,7 @@ class LinearRecurrent(nn.Module):
 
     def initial_state(self):
         """Returns zeros, `[layers, state_size]` complex."""
-        return jnp.zeros((self.num_layers, self.state_size), jnp.complex64)
+        return jnp.zeros((self.num_layers, self.state_size), complex)
 
     def __call__(self, state, x):
         """Takes one step."""
@@ -126,12 +126,15 @@ class _Layer(nn.Module):
             magnitude * jnp.sin(jnp.exp(self.log_phase)),
         )
         u = self.norm(x)
-        real, imaginary = jnp.split(u @ self.input_matrix, 2, axis=-1)
-        scale = jnp.sqrt(1.0 - magnitude**2)
-        return decay, scale * jax.lax.complex(real, imaginary), u
+        driven = u @ self.input_matrix
+        scale = jnp.broadcast_to(
+            jnp.tile(jnp.sqrt(1.0 - magnitude**2), 2), driven.shape
+        )
+        return decay, jax.lax.complex(*jnp.split(scale * driven, 2, axis=-1)), u
 
     def _read(self, state, u, x):
         parts = jnp.concatenate([state.real, state.imag], axis=-1)
-        y = nn.gelu(parts @ self.output_matrix + self.skip * u)
+        skip = jnp.broadcast_to(self.skip, u.shape)
+        y = nn.gelu(parts @ self.output_matrix + skip * u)
         value, gate = jnp.split(self.gate(y), 2, axis=-1)
         return x + value * nn.sigmoid(gate)

@@ -118,7 +118,8 @@ class Transformer(nn.Module):
     def unroll(self, state, xs):
         """Takes a stream of steps."""
         position = state.time + jnp.arange(xs.shape[0])
-        distance = position[:, None] - jnp.concatenate([state.position, position])
+        steps = jnp.concatenate([state.position, position])
+        distance = position[:, None] - steps[None]
         visible = (distance >= 0) & (distance < self.context)
         x = self.input(xs)
         for block, *old in zip(self.blocks, state.key, state.value, strict=True):
@@ -155,8 +156,8 @@ class _Block(nn.Module):
         query, key, value = jnp.split(jnp.swapaxes(projected, 0, 1), 3, axis=-1)
         query, key = _rotate(query, position), _rotate(key, position)
         all_keys, all_values = remembered(key, value)
-        scores = (query / jnp.sqrt(head_size)) @ jnp.swapaxes(all_keys, 1, 2)
-        scores = jnp.where(visible, scores, -jnp.inf)
+        scores = (query * head_size**-0.5) @ jnp.swapaxes(all_keys, 1, 2)
+        scores = jnp.where(visible[None], scores, -jnp.inf)
         largest = jnp.max(scores, axis=-1, keepdims=True)
         # Divided by their sum after they were multiplied with, which is less to divide.
         weights = jnp.exp(scores - jax.lax.stop_gradient(largest))
@@ -173,8 +174,10 @@ class _Block(nn.Module):
 def _rotate(x, position):
     """Turns the pairs (x_i, x_{i + D/2}) by angles that grow with the position."""
     half = x.shape[-1] // 2
-    frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = jnp.tile(position[:, None] * frequency, 2)
+    frequency = 10_000.0 ** (-jnp.arange(half, dtype=x.dtype) / half)
+    angle = position.astype(x.dtype)[None, :, None] * frequency[None, None]
+    angle = jnp.concatenate([angle, angle], axis=-1)
     # A quarter turn, (x, y) to (-y, x): cheaper as a product than cut and joined.
-    quarter = jnp.eye(2 * half, k=half) - jnp.eye(2 * half, k=-half)
+    quarter = jnp.eye(2 * half, k=half, dtype=x.dtype)
+    quarter -= jnp.eye(2 * half, k=-half, dtype=x.dtype)
     return x * jnp.cos(angle) + (x @ quarter) * jnp.sin(angle)
