@@ -203,7 +203,7 @@ def laid_out(learners: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Learns dark rooms in context.")
-    parser.add_argument("--only", nargs="*", choices=STEPS, default=["AD", "RL²"])
+    parser.add_argument("--only", nargs="*", choices=STEPS, default=list(STEPS))
     parser.add_argument("--steps", type=int, help="of meta-training, of all")
     parser.add_argument("--stride", type=int, default=80)
     parser.add_argument("--histories", type=int, default=128)
