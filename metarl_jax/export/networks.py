@@ -151,10 +151,14 @@ def _transformer(core, weights, memory, x, xp):
     time = memory["state.time"]
     positions = xp.concatenate([memory["state.position"], time[..., None]], axis=-1)
     distance = time[..., None] - positions
-    visible = ((distance >= 0) & (distance < context))[..., None]
+    visible = ((distance >= 0) & (distance < context))[..., None, :]
     oldest = xp.argmin(memory["state.position"], axis=-1)  # or the first empty slot
     here = np.arange(context, dtype=np.int32) == oldest[..., None].astype(np.int32)
-    x, keys, values = _dense(weights, f"{core['prefix']}.input", x), [], []
+    state = {
+        "state.position": xp.where(here, time[..., None], memory["state.position"]),
+        "state.time": time + 1,
+    }
+    x = _dense(weights, f"{core['prefix']}.input", x)
     for i in range(core["num_layers"]):
         prefix = f"{core['prefix']}.blocks_{i}"
         u = _layer_norm(weights, f"{prefix}.LayerNorm_0", x, xp)
@@ -164,31 +168,25 @@ def _transformer(core, weights, memory, x, xp):
         made = made.reshape((*made.shape[:-1], heads, 3 * width))
         query, key, value = _split(made, 3)
         query, key = (_rotated(part, time, xp) for part in (query, key))
-        old = [memory[f"state.{name}"][..., i, :, :, :] for name in ("key", "value")]
+        names = f"state.key.{i}", f"state.value.{i}"
         all_keys, all_values = (
-            xp.concatenate([before, now[..., None, :, :]], axis=-3)
-            for before, now in zip(old, (key, value), strict=True)
+            xp.concatenate([memory[name], now[..., None, :]], axis=-2)
+            for name, now in zip(names, (key, value), strict=True)
         )
-        scores = (query[..., None, :, :] * all_keys).sum(axis=-1) / np.sqrt(width)
-        scores = xp.where(visible, scores, xp.float32(-np.inf))  # [..., C + 1, heads]
-        shares = xp.exp(scores - scores.max(axis=-2, keepdims=True))
-        shares = shares / shares.sum(axis=-2, keepdims=True)
-        y = (shares[..., None] * all_values).sum(axis=-3)
+        scores = (query[..., None, :] * all_keys).sum(axis=-1) / np.sqrt(width)
+        scores = xp.where(visible, scores, xp.float32(-np.inf))  # [..., heads, C + 1]
+        shares = xp.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares = shares / shares.sum(axis=-1, keepdims=True)
+        y = (shares[..., None] * all_values).sum(axis=-2)
         kernel = weights[f"{prefix}.merge.kernel"].reshape(u.shape[-1], -1)
         y = y.reshape((*y.shape[:-2], u.shape[-1])) @ kernel
         x = x + y + weights[f"{prefix}.merge.bias"]
         y = _layer_norm(weights, f"{prefix}.LayerNorm_1", x, xp)
         y = _gelu(_dense(weights, f"{prefix}.expand", y), xp)
         x = x + _dense(weights, f"{prefix}.contract", y)
-        for kept, now, before in zip((keys, values), (key, value), old, strict=True):
-            slot = here[..., None, None]
-            kept.append(xp.where(slot, now[..., None, :, :], before))
-    state = {
-        "state.key": xp.stack(keys, axis=-4),
-        "state.value": xp.stack(values, axis=-4),
-        "state.position": xp.where(here, time[..., None], memory["state.position"]),
-        "state.time": time + 1,
-    }
+        slot = here[..., None, :, None]
+        for name, now in zip(names, (key, value), strict=True):
+            state[name] = xp.where(slot, now[..., None, :], memory[name])
     return state, _layer_norm(weights, f"{core['prefix']}.norm", x, xp)
 
 
