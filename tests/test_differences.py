@@ -9,6 +9,13 @@ from metarl_jax.differences import compare_all, difference, holm
 from metarl_jax.differences import probability_of_improvement as improvement
 
 RNG = np.random.default_rng(0)
+FIRST = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def draws():
+    """What a test draws is the same whatever ran before it."""
+    RNG.bit_generator.state = FIRST
 
 
 def simulated(num, num_methods, num_seeds, num_tasks=8, gap=0.0, shared=1.0):

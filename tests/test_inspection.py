@@ -41,8 +41,15 @@ from metarl_jax.runs import files
 from metarl_jax.runs.experiment import Evaluation
 from metarl_jax.types import Trajectory
 
-RNG = np.random.default_rng(0)
 KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+FIRST = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def draws():
+    """What a test draws is the same whatever ran before it."""
+    RNG.bit_generator.state = FIRST
 
 
 @pytest.fixture(scope="module", autouse=True)
