@@ -260,6 +260,7 @@ def test_the_pairs_quote_their_record():
         ("datasets.md", "in_context", "learners"),
         ("discovered-rule.md", "disco", "worlds"),
         ("learners.md", "learners", "arms"),
+        ("results/hypernetworks.md", "hypernetworks", "arms"),
         ("results/robots.md", "robot_learning", "pairs"),
         ("results/dependent-arms.md", "two_step", None),
     ],
