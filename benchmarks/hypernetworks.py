@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import apart, hardware, learn, rewritten, write
+from measuring import (
+    apart,
+    hardware,
+    learn,
+    mean_and_half_width,
+    rewritten,
+    write,
+)
 from telling_apart import lines
 from world_learning import told_of
 
 import metarl_jax
-from metarl_jax.intervals import t_half_width
 
 OUTPUT = Path(__file__).parent / "results" / "hypernetworks.json"
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "hypernetworks.md"
@@ -80,11 +86,6 @@ def measure(world: str, network: str, num_seeds: int) -> dict[str, Any]:
     }
 
 
-def sums(record: dict[str, Any]) -> np.ndarray:
-    """Returns what a trial returns in all, `[S]`."""
-    return np.sum(record["return_mean_by_seed"], axis=1)
-
-
 def laid_out(arms: dict[str, dict]) -> str:
     """Returns what the page shows: a table, and what it tells apart."""
     rows = [
@@ -98,13 +99,12 @@ def laid_out(arms: dict[str, dict]) -> str:
             record = arms.get(f"{world}/{network}")
             if record is None:
                 continue
-            seeds = worlds.setdefault(world, {}).setdefault(network, sums(record))
-            error = seeds.std(ddof=1) / len(seeds) ** 0.5
-            half = t_half_width(error, len(seeds) - 1)
+            seeds = np.sum(record["return_mean_by_seed"], axis=1)
+            worlds.setdefault(world, {})[network] = seeds
+            mean, half = mean_and_half_width(seeds)
             rows.append(
                 f"| {world} | {network} | {record['learning_rate']:g} | "
-                f"{seeds.mean():.2f} ({seeds.mean() - half:.2f} to "
-                f"{seeds.mean() + half:.2f}) | "
+                f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f}) | "
                 f"{', '.join(f'{seed:.1f}' for seed in seeds)} | "
                 f"{record['return_mean'][-1]:.2f} | {len(seeds)} | "
                 f"{record['cpu_seconds']:.0f} |"

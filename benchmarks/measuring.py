@@ -20,6 +20,7 @@ import numpy as np
 
 import metarl_jax
 from metarl_jax import catalogue
+from metarl_jax.intervals import t_half_width
 from metarl_jax.runs.devices import Placement
 from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.machine import versions
@@ -238,6 +239,13 @@ def rewritten(page: str, script: str, made: str) -> str:
         raise ValueError(f"a page must have the mark {begin}")
     after = rest.partition(end)[2] or "\n"
     return f"{before}{begin}\n\n{made}\n\n{end}{after}"
+
+
+def mean_and_half_width(values: Any) -> tuple[float, float]:
+    """Returns the mean of values and half of its 95 % t-interval over them."""
+    values = np.ravel(np.asarray(values, np.float64))
+    error = values.std(ddof=1) / values.size**0.5
+    return float(values.mean()), float(t_half_width(error, values.size - 1))
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

@@ -16,12 +16,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from measuring import add_record_options, finish, learn, rewritten
+from measuring import (
+    add_record_options,
+    finish,
+    learn,
+    mean_and_half_width,
+    rewritten,
+)
 from telling_apart import lines
 
 import metarl_jax
 from metarl_jax.datasets import save_dataset
-from metarl_jax.intervals import t_half_width
 from metarl_jax.types import Trajectory
 
 OUTPUT = Path(__file__).parent / "results" / "offline.json"
@@ -82,8 +87,7 @@ def laid_out(seeds: list[dict[str, Any]]) -> str:
 
     def row(key: str, label: str, seconds: str) -> np.ndarray:
         returns = np.array([one[key]["return_mean"] for one in seeds])
-        error = returns[:, -1].std(ddof=1) / np.sqrt(len(seeds))
-        mean, half = returns[:, -1].mean(), t_half_width(error, len(seeds) - 1)
+        mean, half = mean_and_half_width(returns[:, -1])
         table.append(
             f"| {label} | {returns[:, 0].mean():.2f} | {mean:.2f} "
             f"({mean - half:.2f} to {mean + half:.2f}) | {seconds} |"

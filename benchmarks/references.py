@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from measuring import add_record_options, finish
+from measuring import add_record_options, finish, mean_and_half_width
 
 from metarl_jax import catalogue, rollout
-from metarl_jax.intervals import t_half_width
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent, TaskDistribution
 
@@ -28,10 +26,8 @@ NUM_TASKS = 200
 
 def interval(returns: Any) -> dict[str, float]:
     """Returns the mean and half of the 95 % interval over tasks `[N]`."""
-    returns = np.asarray(returns, np.float64)
-    error = returns.std(ddof=1) / len(returns) ** 0.5
-    half = float(t_half_width(error, len(returns) - 1))
-    return {"mean": float(returns.mean()), "half_width": half}
+    mean, half = mean_and_half_width(returns)
+    return {"mean": mean, "half_width": half}
 
 
 def measure(tasks: TaskDistribution, num_tasks: int) -> dict[str, dict[str, float]]:

@@ -20,12 +20,11 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, rewritten, write
+from measuring import hardware, mean_and_half_width, rewritten, write
 
 import metarl_jax
 from metarl_jax import rollout
 from metarl_jax.envs.two_step import two_step
-from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import PALETTE, STYLE
 from metarl_jax.strategies.two_step import (
     BayesOptimalTwoStep,
@@ -115,8 +114,7 @@ def laid_out(record: dict[str, Any]) -> str:
             column = seeds[:, rewarded, common]
             cells.append(f"{column.mean():.3f}")
             if len(column) > 1:
-                error = column.std(ddof=1) / len(column) ** 0.5
-                cells[-1] += f" ± {t_half_width(error, len(column) - 1):.3f}"
+                cells[-1] += f" ± {mean_and_half_width(column)[1]:.3f}"
         label = f"{name}, {len(seeds)} seeds" if len(seeds) > 1 else name
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
