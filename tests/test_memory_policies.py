@@ -19,6 +19,7 @@ from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
 from metarl_jax.policies.transformer import Transformer
+from metarl_jax.settings import INITIALISATIONS
 from metarl_jax.types import Trajectory
 
 E, T, LENGTHS = 3, 5, (3, 5, 2)
@@ -324,10 +325,16 @@ def test_a_unit_of_values_changes_no_value_but_how_fast_it_moves(make):
     [lambda: jax.numpy_dtype_promotion("strict"), lambda: jax.enable_x64(True)],
     ids=["strict", "float64"],
 )
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [*CORES, *INITIALISATIONS])
 def test_every_memory_is_traced_in_settings_that_users_make(name, mode):
     with mode(), jax.numpy_rank_promotion("raise"):
-        tasks, policy = bernoulli_bandit(num_arms=3, horizon=T), POLICIES[name]
+        tasks = bernoulli_bandit(num_arms=3, horizon=T)
+        if name in CORES:
+            policy = POLICIES[name]
+        else:
+            policy = hypernetwork_policy(
+                tasks, GRU(6), hidden_sizes=(5,), initialisation=INITIALISATIONS[name]
+            )
         algorithm = rl2(tasks, policy, num_tasks=2, num_episodes=1)
         key = jax.random.key(0)
         state = jax.eval_shape(algorithm.init, key)
