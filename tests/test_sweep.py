@@ -1,6 +1,7 @@
 """Sweeps: what is asked, real runs in Ray's workers, and what is made of them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,9 @@ SMALL = [
     *("--num-eval-tasks", "3", "--num-eval-episodes", "2"),
     *("--num-adaptation-steps", "1", "--outer-optimizer", "adam", "--first-order"),
 ]
-SWEEP = ["sweep", "bandit-maml", "--vary", "inner-lr", "0.5", "2"]
+SWEEP = ["sweep", "bandit-maml", "--vary", "inner-lr", "0.5", "2", "8"]
 SWEEP += ["--vary", "hidden-sizes", "4 3", *SMALL, "--output-dir", "swept"]
-LOW, HIGH = "inner-lr=0.5,hidden-sizes=4x3", "inner-lr=2,hidden-sizes=4x3"
+LOW, HIGH, LOST = (f"inner-lr={rate},hidden-sizes=4x3" for rate in (0.5, 2, 8))
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_a_mistake_is_answered_in_one_sentence(
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert 'pip install -e ".[sweep]"' in fails(capsys, SWEEP)
+    assert 'pip install -e ".[sweep]"' in fails(capsys, SWEEP, status=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -145,14 +146,12 @@ def test_only_a_sweep_imports_ray():
 
 def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    output = run_sweep(tmp_path)
-    runs = Path("swept/runs")
-    assert sorted(p.name for p in runs.iterdir()) == [LOW, HIGH]
-    assert f"2/2  {LOW}  return" in output or f"2/2  {HIGH}  return" in output
-    assert Path("swept/sweep.png").stat().st_size > 10_000
+    runs, asked = Path("swept/runs"), []
 
-    args = ["train", "bandit-maml", *SMALL, "--hidden-sizes", "4", "3"]
-    assert cli.main([*args, "--inner-lr", "2", "--output-dir", "alone"]) == 0
+    def train(inner_lr, output_dir):
+        args = ["train", "bandit-maml", *SMALL, "--hidden-sizes", "4", "3"]
+        args += ["--inner-lr", inner_lr, "--output-dir", str(output_dir)]
+        assert cli.main(args) == 0
 
     def rows(run):
         """What a run learned and reached, without the clock."""
@@ -161,48 +160,65 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
             Path(run) / "evaluation.json"
         )["returns"]
 
-    alone, swept = rows("alone"), rows(runs / HIGH)
-    assert swept[1] == alone[1]
-    for ours, theirs in zip(swept[0], alone[0], strict=True):
-        assert list(ours) == list(theirs)
-        for key in ours.keys() - {"seconds"}:
-            np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5)
-    record = schema.read_json(Path("swept/sweep.json"))
-    by_name = {run["name"]: run for run in record["runs"]}
-    assert by_name[HIGH]["return_mean"] == np.mean(alone[1], (0, 1)).tolist()
-    last = [run["return_mean"][-1] for run in record["runs"]]
-    assert last == sorted(last, reverse=True)
+    def alike(ours, theirs):
+        assert ours[1] == theirs[1]
+        for one, other in zip(ours[0], theirs[0], strict=True):
+            assert list(one) == list(other)
+            for key in one.keys() - {"seconds"}:
+                np.testing.assert_allclose(one[key], other[key], rtol=1e-5)
 
-    # Called again, nothing is done; another sweep is refused.
-    def no_run(*args, **kwargs):
-        raise AssertionError("a cluster was asked for something")
+    def begin(wanted, *_, **__):
+        """A sweep that is stopped; it had come to a checkpoint of its first run."""
+        asked.append([run.name for run in wanted])
+        return {}
 
+    # Nothing has run yet; then one run was killed, and of one the record is lost.
     with monkeypatch.context() as patched:
-        patched.setattr(ray_tune, "run_all", no_run)
-        capsys.readouterr()
-        assert cli.main(SWEEP) == 0
-        assert capsys.readouterr().out in output
-        assert "seed = 0" in fails(capsys, [*SWEEP, "--seed", "1"])
-        sentence = fails(capsys, [*SWEEP, "--discount", "0.5"])
-        assert "discount = 0.99" in sentence
-
-    # A run that was killed after its first checkpoint goes on from there, and one that
-    # fails does not keep it from that.
+        patched.setattr(ray_tune, "run_all", begin)
+        assert "every run of the sweep failed" in fails(capsys, SWEEP, status=1)
+    assert asked == [[LOW, HIGH, LOST]]
+    train("0.5", runs / LOW)
     before = rows(runs / LOW)
     (runs / LOW / "evaluation.json").unlink()
     shutil.rmtree(runs / LOW / "checkpoints" / "4")
-    (runs / HIGH / "config.json").unlink()
-    (runs / HIGH / "evaluation.json").unlink()
+    (runs / LOST).mkdir()
+    (runs / LOST / "metrics.jsonl").touch()
+
+    # It is continued, what is new is what `train` makes, and what fails keeps neither
+    # from going on.
     output = run_sweep(tmp_path)
-    assert rows(runs / LOW) == before
+    alike(rows(runs / LOW), before)
     first = json.loads((runs / LOW / "metrics.jsonl").read_text().splitlines()[0])
     assert first["seconds"] > 0
-    finished, failed = schema.read_json(Path("swept/sweep.json"))["runs"]
-    assert (finished["name"], finished["status"]) == (LOW, "finished")
-    assert (failed["name"], failed["status"]) == (HIGH, "failed")
+    train("2", "alone")
+    alone = rows("alone")
+    alike(rows(runs / HIGH), alone)
+    assert re.search(rf"[123]/3  {re.escape(HIGH)}  return", output)
+    assert Path("swept/sweep.png").stat().st_size > 10_000
+    *finished, failed = schema.read_json(Path("swept/sweep.json"))["runs"]
+    by_name = {run["name"]: run for run in finished}
+    assert by_name.keys() == {LOW, HIGH}
+    assert {run["status"] for run in finished} == {"finished"}
+    assert by_name[HIGH]["return_mean"] == np.mean(alone[1], (0, 1)).tolist()
+    last = [run["return_mean"][-1] for run in finished]
+    assert last == sorted(last, reverse=True)
+    assert (failed["name"], failed["status"]) == (LOST, "failed")
     assert "not empty" in failed["error"]
     assert str(tmp_path) not in json.dumps(failed)
-    assert f"{HIGH}: ValueError: output directory {HIGH} is not empty" in output
+    assert f"{LOST}: ValueError: output directory {LOST} is not empty" in output
+
+    # Called again, what failed is tried again, and nothing when nothing did; another
+    # sweep is refused.
+    monkeypatch.setattr(ray_tune, "run_all", begin)
+    capsys.readouterr()
+    assert cli.main(SWEEP) == 0
+    shutil.rmtree(runs / LOST)
+    shutil.copytree("alone", runs / LOST)
+    assert cli.main(SWEEP) == 0
+    assert asked[1:] == [[LOST]]
+    assert f"{by_name[HIGH]['return_mean'][-1]:.2f}" in capsys.readouterr().out
+    assert "seed = 0" in fails(capsys, [*SWEEP, "--seed", "1"])
+    assert "discount = 0.99" in fails(capsys, [*SWEEP, "--discount", "0.5"])
 
 
 def test_a_run_that_gives_up_says_why_and_does_not_raise(tmp_path, monkeypatch):
