@@ -14,13 +14,15 @@ import subprocess
 import sys
 import tempfile
 
+from xla_flags import AS_USERS_HAVE_IT, written
+
 GENERATIONS = ("SSE4_2", "AVX2", None)  # None: this processor's own
 NUM_THREADS = (1, 2)
 
 
 def run(generation: str | None, num_threads: int, arguments: list[str]) -> int:
     """Runs the tests once; returns pytest's status."""
-    flags = ["--xla_backend_optimization_level=3", os.environ.get("XLA_FLAGS", "")]
+    flags = [written(AS_USERS_HAVE_IT), os.environ.get("XLA_FLAGS", "")]
     if generation is not None:
         flags.append(f"--xla_cpu_max_isa={generation}")
     with tempfile.TemporaryDirectory() as cache:

@@ -72,7 +72,8 @@ def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
         # recurrent policy has the more.
         shared = name in ("ad", "amago", "dpt", "pretraining", "rl2")
         assert 1 / 8 < each / one < (1 / 2 if shared else 1 / 5), name
-        assert found["error"] < 1e-4, name
+        assert found["error"] < 1e-5, name
+        assert found["moved"] > 1e-3, name
 
 
 @pytest.mark.parametrize(
