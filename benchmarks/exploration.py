@@ -11,24 +11,20 @@ are not run again; `--arms` without one runs none. Writes JSON, draws
 `docs/results/exploration.png` and lays out the table of `exploration.md` beside it.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, rewritten, write
+from measuring import hardware, learn, run_arms
 from telling_apart import by_seed, lines
 from world_learning import build, told_of, uniform
 
 import metarl_jax
 from metarl_jax import rollout
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE
 from metarl_jax.runs.experiment import Experiment
 from metarl_jax.strategies.rooms import bayes_optimal_return
 
@@ -174,27 +170,16 @@ def laid_out(arms: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Looks for goals in three rooms.")
-    parser.add_argument("--arms", nargs="*", metavar="AGENT", choices=list(AGENTS))
-    parser.add_argument("--num-seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        print(json.dumps(measure(args.only, args.num_seeds)))
-        return
-    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    wanted = list(AGENTS) if args.arms is None else args.arms
-    for _ in apart(__file__, wanted, arms, "--num-seeds", str(args.num_seeds)):
-        write(args.output, {"arms": arms})
-    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(arms)).print_png(beside)
-    if args.output == OUTPUT:
-        page = FIGURE.with_suffix(".md")
-        text = rewritten(page.read_text(), Path(__file__).name, laid_out(arms))
-        page.write_text(text)
-    print(laid_out(arms))
+    run_arms(
+        __file__,
+        AGENTS,
+        measure,
+        {"exploration.py": laid_out},
+        output=OUTPUT,
+        page=FIGURE.with_suffix(".md"),
+        draw=draw,
+        figure=FIGURE,
+    )
 
 
 if __name__ == "__main__":

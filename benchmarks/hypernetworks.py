@@ -12,20 +12,11 @@ recorded are not run again; `--arms` without one runs none. Writes JSON and lays
 table of `docs/results/hypernetworks.md`.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import (
-    apart,
-    hardware,
-    learn,
-    mean_and_half_width,
-    rewritten,
-    write,
-)
+from measuring import hardware, learn, mean_and_half_width, run_arms
 from telling_apart import lines
 from world_learning import told_of
 
@@ -62,8 +53,9 @@ WORLDS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-def measure(world: str, network: str, num_seeds: int) -> dict[str, Any]:
+def measure(arm: str, num_seeds: int) -> dict[str, Any]:
     """Chooses a learning rate, trains an arm with it and evaluates it."""
+    world, _, network = arm.partition("/")
 
     def train(lr, seeds, first):
         options = {**WORLDS[world][0], **NETWORKS[network], "lr": lr}
@@ -113,29 +105,15 @@ def laid_out(arms: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Tries hypernetworks beside a GRU.")
-    parser.add_argument("--arms", nargs="*", metavar="WORLD/NETWORK")
-    parser.add_argument("--num-seeds", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        world, _, network = args.only.partition("/")
-        print(json.dumps(measure(world, network, args.num_seeds)))
-        return
-    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    wanted = args.arms
-    if wanted is None:
-        wanted = [
-            f"{world}/{one}" for world, (_, all_) in WORLDS.items() for one in all_
-        ]
-    for _ in apart(__file__, wanted, arms, "--num-seeds", str(args.num_seeds)):
-        write(args.output, {"arms": arms})
-    text = laid_out(arms)
-    if args.output == OUTPUT:
-        page = rewritten(PAGE.read_text(), Path(__file__).name, text)
-        PAGE.write_text(page)
-    print(text)
+    run_arms(
+        __file__,
+        [f"{world}/{one}" for world, (_, all_) in WORLDS.items() for one in all_],
+        measure,
+        {"hypernetworks.py": laid_out},
+        output=OUTPUT,
+        page=PAGE,
+        num_seeds=5,
+    )
 
 
 if __name__ == "__main__":

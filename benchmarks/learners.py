@@ -1,14 +1,14 @@
 """Other libraries' learners on held-out tasks, from scratch, beside a meta-learned one.
 
     pip install -e ".[peers,rllib]"
-    python benchmarks/learners.py [--learners rl2 sb3-ppo …]
+    python benchmarks/learners.py [--arms rl2 sb3-ppo …]
 
 All meet the same held-out tasks, and one seed of each library's learner learns each of
 them. They are measured alike: between their rounds, by 64 fresh episodes in one
 compiled batch, which they do not learn from and which are not counted; those from
 scratch then act by their mode, RL² draws its actions. The steps of RL² are those it
 takes in the task; what it was meta-trained on is recorded apart. A learner is measured
-in a process of its own; those already recorded are not run again, and `--learners`
+in a process of its own; those already recorded are not run again, and `--arms`
 without one runs none. Writes JSON, draws `docs/learners.png` and lays out the table of
 `docs/learners.md`.
 """
@@ -16,8 +16,6 @@ without one runs none. Writes JSON, draws `docs/learners.png` and lays out the t
 # The libraries are extras.
 # pyright: reportMissingImports=false
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,16 +25,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, rewritten, write
+from measuring import hardware, run_arms
 from telling_apart import told_apart
 
 import metarl_jax
 from metarl_jax import rollout
 from metarl_jax.envs.gymnasium_vector import as_gymnasium_vector
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import PALETTE
 from metarl_jax.types import Task, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "learners.json"
@@ -313,26 +309,16 @@ def laid_out(arms: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compares learners on held-out tasks.")
-    parser.add_argument("--learners", nargs="*", default=list(LEARNERS))
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        print(json.dumps(measure(args.only)))
-        return
-    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    for learner in apart(__file__, args.learners, arms):
-        write(args.output, {"world": WORLD, "arms": arms})
-        print(learner, flush=True)
-    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(arms)).print_png(beside)
-    if args.output == OUTPUT:
-        page = FIGURE.with_suffix(".md")
-        text = rewritten(page.read_text(), Path(__file__).name, laid_out(arms))
-        page.write_text(text)
-    print(laid_out(arms))
+    run_arms(
+        __file__,
+        LEARNERS,
+        lambda learner, _: measure(learner),
+        {"learners.py": laid_out},
+        output=OUTPUT,
+        page=FIGURE.with_suffix(".md"),
+        draw=draw,
+        figure=FIGURE,
+    )
 
 
 if __name__ == "__main__":

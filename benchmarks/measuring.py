@@ -10,17 +10,21 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.intervals import t_half_width
+from metarl_jax.plotting import STYLE
 from metarl_jax.runs.devices import Placement
 from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.machine import versions
@@ -225,6 +229,58 @@ def apart(
             continue
         rows[key] = json.loads(ended.stdout.splitlines()[-1])
         yield key
+
+
+def run_arms(
+    script: str,
+    arms: Iterable[str],
+    measure: Callable[[str, int], dict[str, Any]],
+    shown: Mapping[str, Callable[[dict[str, Any]], str]],
+    *,
+    output: Path,
+    page: Path,
+    draw: Callable[[dict[str, Any]], Figure] | None = None,
+    figure: Path | None = None,
+    num_seeds: int = 3,
+) -> None:
+    """The command line of a benchmark of several arms, recorded one after the other.
+
+    Args:
+      script: its file.
+      arms: names of all.
+      measure: makes what is recorded of an arm, from its name and a number of seeds.
+      shown: by the name that stands over it on the page, what is made of the records.
+      output: the record.
+      page: where that is laid out.
+      draw: draws the records, if they are drawn.
+      figure: where to.
+      num_seeds: unless said otherwise.
+    """
+    parser = argparse.ArgumentParser(description="Measures what its record lacks.")
+    parser.add_argument("--arms", nargs="*", metavar="ARM", default=list(arms))
+    parser.add_argument("--num-seeds", type=int, default=num_seeds)
+    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(measure(args.only, args.num_seeds)))
+        return
+    record = json.loads(args.output.read_text()) if args.output.exists() else {}
+    rows = record.setdefault("arms", {})
+    for arm in apart(script, args.arms, rows, "--num-seeds", str(args.num_seeds)):
+        write(args.output, record)
+        print(arm, flush=True)
+    if not rows:
+        return
+    if draw is not None:
+        beside = figure if args.output == output else args.output.with_suffix(".png")
+        with rc_context(STYLE):
+            FigureCanvasAgg(draw(rows)).print_png(beside)
+    for name, made in shown.items():
+        text = made(rows)
+        print(text)
+        if args.output == output:
+            page.write_text(rewritten(page.read_text(), name, text))
 
 
 def rewritten(page: str, script: str, made: str) -> str:

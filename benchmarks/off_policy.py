@@ -10,23 +10,19 @@ of the CPU that a seed took, without compiling. Arms already recorded are not ru
 lays out the table of `docs/algorithms/amago.md`.
 """
 
-import argparse
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, rewritten, write
+from measuring import hardware, learn, run_arms
 from telling_apart import by_seed, lines
 from world_learning import told_of
 
 import metarl_jax
 from metarl_jax.choice import Choice
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import PALETTE
 
 OUTPUT = Path(__file__).parent / "results" / "off_policy.json"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -75,8 +71,9 @@ def build(world: str, agent: str, **options: Any) -> metarl_jax.Experiment:
     return metarl_jax.make_experiment(world, method=method, **options)
 
 
-def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
+def measure(arm: str, num_seeds: int) -> dict[str, Any]:
     """Trains an arm and evaluates it."""
+    world, _, agent = arm.partition("/")
     trained, record = learn(build(world, agent), num_seeds, num_points=NUM_POINTS)
     told = told_of(metarl_jax.evaluate(trained))
     return {**record, **told, "hardware": hardware()}
@@ -139,29 +136,16 @@ def draw(arms: dict[str, dict]) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains AMAGO beside RL².")
-    parser.add_argument("--arms", nargs="*", metavar="WORLD/AGENT")
-    parser.add_argument("--num-seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        world, _, agent = args.only.partition("/")
-        print(json.dumps(measure(world, agent, args.num_seeds)))
-        return
-    every = [f"{world}/{agent}" for world, agents in ARMS.items() for agent in agents]
-    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    wanted = every if args.arms is None else args.arms
-    for arm in apart(__file__, wanted, arms, "--num-seeds", str(args.num_seeds)):
-        write(args.output, {"arms": arms})
-        print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
-    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(arms)).print_png(beside)
-    if args.output == OUTPUT:
-        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(arms))
-        PAGE.write_text(text)
-    print(laid_out(arms))
+    run_arms(
+        __file__,
+        [f"{world}/{agent}" for world, agents in ARMS.items() for agent in agents],
+        measure,
+        {"off_policy.py": laid_out},
+        output=OUTPUT,
+        page=PAGE,
+        draw=draw,
+        figure=FIGURE,
+    )
 
 
 if __name__ == "__main__":

@@ -1,32 +1,28 @@
 """Which methods learn robots, and how fast: return by environment steps and seconds.
 
-    python benchmarks/robot_learning.py [--pairs WORLD/METHOD …]
+    python benchmarks/robot_learning.py [--arms WORLD/METHOD …]
 
 Every pair trains with its defaults, its seeds in one program, in a process of its own,
 and is evaluated on held-out tasks by the one protocol; intervals are over seeds. Beside
 them stand an agent that draws its actions uniformly and `task-shown`, which is told the
 task. A world `NAME@mujoco` is moved by MuJoCo on the host. Seconds are those of the CPU
-that a seed took, without compiling. Pairs already recorded are not run again; `--pairs`
+that a seed took, without compiling. Pairs already recorded are not run again; `--arms`
 without one runs none. Writes JSON, draws `docs/robot_learning.png` and lays out the
 tables of `docs/results/robots.md`.
 """
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, rewritten, write
+from measuring import hardware, learn, run_arms
 from telling_apart import by_seed, lines
 from world_learning import told_of, uniform
 
 import metarl_jax
 from metarl_jax.intervals import t_half_width
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import PALETTE
 
 OUTPUT = Path(__file__).parent / "results" / "robot_learning.json"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -190,30 +186,16 @@ def laid_out(pairs: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains robots by every method.")
-    parser.add_argument("--pairs", nargs="*", metavar="WORLD/METHOD")
-    parser.add_argument("--num-seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        print(json.dumps(measure(args.only, args.num_seeds)))
-        return
-    every = [f"{world}/{method}" for world in WORLDS for method in WORLDS[world]]
-    pairs = json.loads(args.output.read_text())["pairs"] if args.output.exists() else {}
-    wanted = every if args.pairs is None else args.pairs
-    seeds = ("--num-seeds", str(args.num_seeds))
-    for pair in apart(__file__, wanted, pairs, *seeds):
-        write(args.output, {"pairs": pairs})
-        print("\n".join(table({pair: pairs[pair]}).splitlines()[2:]), flush=True)
-    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(pairs)).print_png(beside)
-    if args.output == OUTPUT:
-        PAGE.write_text(
-            rewritten(PAGE.read_text(), Path(__file__).name, laid_out(pairs))
-        )
-    print(laid_out(pairs))
+    run_arms(
+        __file__,
+        [f"{world}/{method}" for world in WORLDS for method in WORLDS[world]],
+        measure,
+        {"robot_learning.py": laid_out},
+        output=OUTPUT,
+        page=PAGE,
+        draw=draw,
+        figure=FIGURE,
+    )
 
 
 if __name__ == "__main__":

@@ -13,19 +13,15 @@ CPU that a seed took, without compiling. Arms already recorded are not run again
 out the tables of `docs/results/worlds.md`.
 """
 
-import argparse
 import inspect
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, learn, rewritten, write
+from measuring import hardware, learn, run_arms
 from telling_apart import by_seed, lines
 
 import metarl_jax
@@ -34,7 +30,7 @@ from metarl_jax.choice import Choice
 from metarl_jax.intervals import t_half_width
 from metarl_jax.methods.rl2 import build as build_rl2
 from metarl_jax.options import grouped
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
 from metarl_jax.types import Agent, TaskDistribution
@@ -189,8 +185,9 @@ def told_of(result: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def measure(world: str, agent: str, num_seeds: int) -> dict[str, Any]:
+def measure(arm: str, num_seeds: int) -> dict[str, Any]:
     """Trains an arm and evaluates it."""
+    world, _, agent = arm.partition("/")
     options = ARMS[world][0]
     experiment = build(world, agent, **options)
     trained, record = learn(experiment, num_seeds, num_points=NUM_POINTS)
@@ -330,35 +327,16 @@ def safety(arms: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains agents in further worlds.")
-    parser.add_argument("--arms", nargs="*", metavar="WORLD/AGENT")
-    parser.add_argument("--num-seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.only:
-        world, _, agent = args.only.partition("/")
-        print(json.dumps(measure(world, agent, args.num_seeds)))
-        return
-    every = [
-        f"{world}/{agent}" for world, (_, names) in ARMS.items() for agent in names
-    ]
-    arms = json.loads(args.output.read_text())["arms"] if args.output.exists() else {}
-    wanted = every if args.arms is None else args.arms
-    seeds = ("--num-seeds", str(args.num_seeds))
-    for arm in apart(__file__, wanted, arms, *seeds):
-        write(args.output, {"arms": arms})
-        print("\n".join(table({arm: arms[arm]}).splitlines()[2:]), flush=True)
-    if not arms:
-        return
-    beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(arms)).print_png(beside)
-    if args.output == OUTPUT:
-        script = Path(__file__).name
-        page = rewritten(PAGE.read_text(), script, laid_out(arms))
-        PAGE.write_text(rewritten(page, f"{script}, safety", safety(arms)))
-    print(laid_out(arms), safety(arms), sep="\n\n")
+    run_arms(
+        __file__,
+        [f"{world}/{one}" for world, (_, names) in ARMS.items() for one in names],
+        measure,
+        {"world_learning.py": laid_out, "world_learning.py, safety": safety},
+        output=OUTPUT,
+        page=PAGE,
+        draw=draw,
+        figure=FIGURE,
+    )
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def record(name: str, part: str = "worlds") -> dict[str, Any]:
 
 def learned(name: str) -> list[str]:
     """Returns a table of what was trained in a world, and what came of it."""
-    long = record("robot_learning.json", "pairs")
+    long = record("robot_learning.json", "arms")
     long |= record("world_learning.json", "arms")
     short = record("matrix.json", "pairs")
     rows = {}

@@ -261,7 +261,7 @@ def test_the_pairs_quote_their_record():
         ("discovered-rule.md", "disco", "worlds"),
         ("learners.md", "learners", "arms"),
         ("results/hypernetworks.md", "hypernetworks", "arms"),
-        ("results/robots.md", "robot_learning", "pairs"),
+        ("results/robots.md", "robot_learning", "arms"),
         ("results/dependent-arms.md", "two_step", None),
     ],
 )
