@@ -9,6 +9,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 import metarl_jax
 from metarl_jax import tracing
+from metarl_jax.algorithms.maml import maml
+from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import ENVIRONMENT_STEP
 
 SMALL = {"num_tasks": 4, "num_episodes": 5, "horizon": 7, "hidden_sizes": (3,)}
@@ -33,6 +36,25 @@ def test_a_meta_step_takes_so_many_steps(world, method, options, steps):
     state = jax.eval_shape(experiment.algorithm.init, jax.random.key(0))
     traced = jax.make_jaxpr(experiment.algorithm.step)(jax.random.key(0), state)
     assert tracing.count_named(traced, ENVIRONMENT_STEP) == steps
+
+
+def test_what_a_trace_tells_happens():
+    tasks, taken = point_navigation(horizon=2), []
+    plain = tasks.env.step_env
+
+    def step_env(key, state, action, task):
+        # With the action as its argument it is called for every member of a batch.
+        jax.debug.callback(taken.append, action)
+        return plain(key, state, action, task)
+
+    tasks.env.step_env = step_env
+    policy = mlp_policy(tasks, hidden_sizes=(2,))
+    algorithm = maml(tasks, policy, num_tasks=2, num_episodes=3, num_inner_steps=2)
+    step, key = jax.jit(algorithm.step), jax.random.key(0)
+    traced = jax.make_jaxpr(step)(key, jax.eval_shape(algorithm.init, key))
+    jax.block_until_ready(step(key, algorithm.init(key)))
+    jax.effects_barrier()
+    assert len(taken) == tracing.count_named(traced, ENVIRONMENT_STEP) == 3 * 2 * 3 * 2
 
 
 def named(x):

@@ -18,6 +18,8 @@ from metarl_jax.evaluation import references
 from metarl_jax.options import Option, can_be_written, grouped, options_of
 from metarl_jax.runs import own_files
 from metarl_jax.settings import POLICIES
+from metarl_jax.tracing import count_named
+from metarl_jax.types import ENVIRONMENT_STEP
 
 WORLDS = list(catalogue.entries("worlds"))
 METHODS = list(catalogue.entries("methods"))
@@ -247,34 +249,13 @@ def options_of_method(method):
     "method", ["maml", "promp", "reptile", "es-maml", "pretraining"]
 )
 def test_every_method_acts_in_navigation_as_often_as_its_budget_says(method):
-    """Each structure of a step once; counts the steps as they happen."""
-    steps = []
-    world = catalogue.load("point-nav", "worlds")
-
-    def counted(*, horizon: int = 2):
-        tasks = world.tasks(horizon=horizon)
-        step = tasks.env.step_env
-
-        def step_env(key, state, action, task):
-            # With the action as its argument it is called for every member of a batch.
-            jax.debug.callback(steps.append, action)
-            return step(key, state, action, task)
-
-        tasks.env.step_env = step_env
-        return tasks
-
-    build = recipe.Recipe(
-        world._replace(tasks=counted), catalogue.load(method, "methods")
-    )
+    """Each structure of a step once."""
+    build = Choice("point-nav", method).load()
     defaults = {n: p.default for n, p in build.__signature__.parameters.items()}
-    small = {"num_tasks": 2, "num_episodes": 5, "hidden_sizes": (2,)}
-    experiment = build(**small)
-    algorithm = experiment.algorithm
-    state = jit(algorithm.init)(KEY)
-    _, info = jit(algorithm.step)(jax.random.key(1), state)
-    jax.block_until_ready(info)
-    jax.effects_barrier()
-    acted = len(steps) / (2 * 5 * 2)  # rounds
+    experiment = build(num_tasks=2, num_episodes=5, horizon=2, hidden_sizes=(2,))
+    state = jax.eval_shape(experiment.algorithm.init, KEY)
+    traced = jax.make_jaxpr(experiment.algorithm.step)(KEY, state)
+    acted = count_named(traced, ENVIRONMENT_STEP) / (2 * 5 * 2)  # rounds
     collected = defaults["num_tasks"] * defaults["num_episodes"]
     total = acted * collected * experiment.num_steps
     assert total == pytest.approx(2 * 400 * 100, rel=0.01)
