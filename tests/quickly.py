@@ -7,7 +7,7 @@ from jax._src.interpreters import mlir
 from jax.interpreters.mlir import ir
 
 # Tracing makes millions of objects that live on, and looks through them in vain.
-gc.disable()
+gc.set_threshold(200_000, 20, 20)
 
 # What a program is written down in takes longer to make than most take to write.
 make_apart, made_once = mlir.make_ir_context, functools.cache(mlir.make_ir_context)
