@@ -188,6 +188,7 @@ def test_runs_in_workers_are_those_of_train(tmp_path, monkeypatch, capsys):
     # from going on.
     output = run_sweep(tmp_path)
     alike(rows(runs / LOW), before)
+    assert rows(runs / LOW)[0][:2] == before[0][:2]
     first = json.loads((runs / LOW / "metrics.jsonl").read_text().splitlines()[0])
     assert first["seconds"] > 0
     train("2", "alone")
