@@ -256,8 +256,11 @@ def run_arms(
       figure: where to.
       num_seeds: unless said otherwise.
     """
+    every = list(arms)
     parser = argparse.ArgumentParser(description="Measures what its record lacks.")
-    parser.add_argument("--arms", nargs="*", metavar="ARM", default=list(arms))
+    parser.add_argument(
+        "--arms", nargs="*", metavar="ARM", default=every, choices=every
+    )
     parser.add_argument("--num-seeds", type=int, default=num_seeds)
     parser.add_argument("--output", type=Path, default=output)
     parser.add_argument("--only", help=argparse.SUPPRESS)
