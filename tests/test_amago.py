@@ -24,7 +24,12 @@ from metarl_jax.envs.dark_room import dark_room
 from metarl_jax.envs.grid_navigation import grid_navigation
 from metarl_jax.envs.point_navigation import point_navigation, sparse_point_navigation
 from metarl_jax.memory import num_bytes
-from metarl_jax.policies.exploring import Mixture
+from metarl_jax.policies.exploring import (
+    ExploringPolicy,
+    Mixture,
+    RoamingPolicy,
+    Uniform,
+)
 from metarl_jax.policies.memory import MemoryPolicy, memory_policy
 from metarl_jax.policies.mlp import MLP, mlp_policy
 from metarl_jax.policies.random import PersistentRandomPolicy
@@ -638,7 +643,8 @@ def test_twice_n_steps_are_n_and_n_again_with_the_ring(tmp_path):
 
 def test_exploring_mixes_uniform_actions_in():
     logits = jnp.log(jnp.array([0.7, 0.2, 0.1]))
-    mixture = Mixture(Categorical(logits), spaces.Discrete(3), jnp.asarray(0.3))
+    anything = Uniform(spaces.Discrete(3))
+    mixture = Mixture(Categorical(logits), anything, jnp.asarray(0.3))
     drawn = jax.vmap(mixture.sample)(jax.random.split(KEY, 20_000))
     expected = 0.7 * np.array([0.7, 0.2, 0.1]) + 0.1
     # Five standard errors.
@@ -649,9 +655,54 @@ def test_exploring_mixes_uniform_actions_in():
     wide = spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 3.0]), (2,))
     bounds = jnp.array([-1.0, 0.0]), jnp.array([1.0, 3.0])
     inner = TanhDiagGaussian(jnp.zeros(2), jnp.zeros(2), *bounds)
-    mixture, at = Mixture(inner, wide, jnp.asarray(0.4)), jnp.array([0.5, 2.0])
+    mixture, at = Mixture(inner, Uniform(wide), jnp.asarray(0.4)), jnp.array([0.5, 2.0])
     density = 0.4 / 6 + 0.6 * np.exp(inner.log_prob(at))
     np.testing.assert_allclose(np.exp(mixture.log_prob(at)), density, rtol=1e-5)
+
+
+def test_some_episodes_roam_and_the_memory_sees_it():
+    """Beside a policy that always stays, whose memory is that of a plain loop."""
+    tasks, num_trials, length = grid_navigation(horizon=8, size=3), 400, 8
+    policy = memory_policy(tasks, GRU(4), value_head=False)
+    params = policy.init(KEY, policy.initial_memory(), tasks.blank())
+    params["params"]["head"]["logits"]["bias"] = jnp.array([99.0, 0, 0, 0, 0])
+    explorer = ExploringPolicy(policy, tasks.action_space)
+    explorer = RoamingPolicy(explorer, tasks.action_space, 0.3)
+    agent = Agent((jnp.zeros(()), params), explorer.initial_memory())
+
+    def trial(key):
+        task = tasks.sample(key)
+        return rollout.collect(key, tasks, explorer, agent, task, num_episodes=E)
+
+    after, made = jit(jax.vmap(trial))(jax.random.split(KEY, num_trials))
+    roamed = np.any(made.action != 0, axis=-1)
+    # Kept up with 0.9 and a fifth of the rest; who roams may stay all along, too.
+    share = 0.3 * (1 - 0.92 ** (length - 1) / 5)
+    error = np.sqrt(share * (1 - share) / roamed.size)
+    np.testing.assert_allclose(roamed.mean(), share, atol=4 * error)
+    assert np.any(roamed[:, 0] & ~roamed[:, 1])
+    assert np.any(~roamed[:, 0] & roamed[:, 1])
+    kept = (made.action[..., 1:] == made.action[..., :-1])[roamed]
+    np.testing.assert_allclose(kept.mean(), 0.92, atol=0.04)
+    first = int(np.argmax(roamed[:, 0]))
+    memory, one = policy.initial_memory(), jax.tree.map(lambda x: x[first], made)
+    for at in itertools.product(range(E), range(length)):
+        step = jax.tree.map(lambda x, at=at: x[at], one)
+        memory = policy.observe(policy.apply(params, memory, step.obs)[2], step)
+    remembered = jax.tree.map(lambda x: x[first], after.memory.memory)
+    assert_close(remembered, memory, atol=1e-5)
+
+
+def test_what_roams_is_replayed():
+    algorithm = build(
+        "discrete", num_tasks=64, num_updates=1, capacity=64, roam_fraction=1.0
+    )
+    state = jit(lambda key: algorithm.step(key, algorithm.init(key))[0])(KEY)
+    action = np.asarray(state.replay.steps.action)
+    kept = action[..., 1:] == action[..., :-1]
+    # Four standard errors; an agent that knows nothing repeats a fifth.
+    error = np.sqrt(0.92 * 0.08 / kept.size)
+    np.testing.assert_allclose(kept.mean(), 0.92, atol=4 * error)
 
 
 @pytest.mark.parametrize(

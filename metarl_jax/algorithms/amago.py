@@ -37,7 +37,7 @@ from metarl_jax import replay_buffer, returns, rollout, spaces, trials, updates
 from metarl_jax.batching import map_tasks
 from metarl_jax.critic_ensemble import CriticEnsemble, is_better, trial_targets
 from metarl_jax.memory import check_fits, num_bytes
-from metarl_jax.policies.exploring import ExploringPolicy
+from metarl_jax.policies.exploring import ExploringPolicy, RoamingPolicy
 from metarl_jax.policies.memory import MemoryPolicy
 from metarl_jax.policies.mlp import MLP
 from metarl_jax.replay_buffer import ReplayBuffer
@@ -130,6 +130,7 @@ def amago(
     entropy_coeff: float | jax.Array | optax.Schedule = 0.0,
     target_rate: float | jax.Array = 0.003,
     exploration: float | jax.Array | optax.Schedule = 0.05,
+    roam_fraction: float = 0.0,
     relabel_fraction: float = 0.0,
     hindsight_fraction: float = 1.0,
 ) -> MetaAlgorithm:
@@ -167,6 +168,8 @@ def amago(
       target_rate: how far the slow copies move towards memory and critics in an update.
       exploration: ε, how many of the actions in meta-training are uniformly random; or
         a schedule of it.
+      roam_fraction: in how many of the episodes of meta-training random actions that
+        are kept up are taken instead of the actor's (Dabney et al. 2021).
       relabel_fraction: how many of the trials are replayed with the rewards of another
         task.
       hindsight_fraction: how many of these with those of a task whose goal they came
@@ -194,6 +197,7 @@ def amago(
     check_sizes(hidden_sizes=hidden_sizes)
     check_fraction(
         target_rate=target_rate,
+        roam_fraction=roam_fraction,
         relabel_fraction=relabel_fraction,
         hindsight_fraction=hindsight_fraction,
     )
@@ -240,6 +244,8 @@ def amago(
     if optimizer is None:
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-4))
     explorer = ExploringPolicy(policy, tasks.action_space)
+    if roam_fraction:
+        explorer = RoamingPolicy(explorer, tasks.action_space, roam_fraction)
     # A ring of what is of use alone.
     unused = {"log_prob": ()} if relabel_fraction else {"log_prob": (), "next_obs": ()}
 
@@ -247,7 +253,7 @@ def amago(
         """Makes a trial in each task, `[N, E, T, ...]`."""
 
         def collect(key, task):
-            exploring = agent._replace(params=(epsilon, agent.params))
+            exploring = Agent((epsilon, agent.params), explorer.initial_memory())
             return rollout.collect(
                 key, tasks, explorer, exploring, task, num_episodes=num_episodes
             )[1]

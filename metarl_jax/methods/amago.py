@@ -38,6 +38,7 @@ def build(
     entropy_coeff: float = 0.01,
     target_rate: float = 0.1,
     exploration: float = 0.05,
+    roam_fraction: float = 0.0,
     relabel_fraction: float = 0.0,
     hindsight_fraction: float = 1.0,
 ) -> MetaAlgorithm:
@@ -62,6 +63,7 @@ def build(
       entropy_coeff: weight of the actors' entropy; it falls linearly to zero.
       target_rate: how far the target critics move in an update.
       exploration: how many of the actions are uniformly random.
+      roam_fraction: in how many of the episodes random actions are kept up.
       relabel_fraction: how many trials are replayed with another task's rewards.
       hindsight_fraction: how many of these with those of a task whose goal they met.
     """
@@ -113,6 +115,7 @@ def build(
         entropy_coeff=decaying(decay_steps, entropy_coeff=entropy_coeff),
         target_rate=target_rate,
         exploration=exploration,
+        roam_fraction=roam_fraction,
         relabel_fraction=relabel_fraction,
         hindsight_fraction=hindsight_fraction,
     )

@@ -27,6 +27,7 @@ half_circle = World(
             "num_updates": 48,
             "relabel_fraction": 0.8,
             "hindsight_fraction": 0.5,
+            "roam_fraction": 0.1,
         },
         "inference": {
             "num_episodes": 6,
