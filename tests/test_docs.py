@@ -223,25 +223,6 @@ def test_navigation_quotes_its_record():
     ]
 
 
-def test_the_comparison_quotes_its_record():
-    import comparison
-
-    quoted, methods = rows("methods.md"), record("comparison.json")["methods"]
-    scratch = methods["pretraining"]["references"]["random initialisation"]
-    assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
-    for method, name in comparison.NAMES.items():
-        result = methods.get(method, scratch)
-        cells = [
-            f"{result['return_mean'][k]:.1f} ({low:.1f} … {high:.1f})"
-            for k, (low, high) in enumerate(result["return_ci"])
-        ]
-        assert quoted[name][:3] == [cells[0], cells[1], cells[3]], name
-        if method in methods:
-            assert quoted[name][5] == f"{result['training_peak_memory_mib']:.0f}"
-    page = (ROOT / "docs" / "results" / "methods.md").read_text()
-    assert comparison.apart_from_reference(methods) in page
-
-
 def test_the_pairs_quote_their_record():
     import matrix
 
@@ -260,6 +241,8 @@ def test_the_pairs_quote_their_record():
         ("datasets.md", "in_context", "learners"),
         ("discovered-rule.md", "disco", "worlds"),
         ("learners.md", "learners", "arms"),
+        ("results/methods.md", "comparison", "methods"),
+        ("results/memories.md", "memories", "arms"),
         ("results/hypernetworks.md", "hypernetworks", "arms"),
         ("results/robots.md", "robot_learning", "arms"),
         ("results/dependent-arms.md", "two_step", None),
