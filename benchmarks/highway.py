@@ -15,18 +15,16 @@ from typing import Any, NamedTuple
 import gymnasium
 import jax
 import jax.numpy as jnp
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from measuring import hardware, write
+from measuring import hardware, mean_row, write
 
 from metarl_jax import evaluation
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.highway import DRIVERS, SPEED_UNIT, HighwayTask, configuration
 from metarl_jax.envs.highway import highway as family
-from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import GREY, PALETTE, STYLE
 from metarl_jax.types import Agent
 
@@ -95,13 +93,8 @@ def measure(driver: str, num_tasks: int) -> dict[str, Any]:
             num_adaptation_steps=0,
         )
     )(jax.random.key(0))
-    rows = {}
-    for name, values in {"return": returns, **told}.items():
-        values = np.asarray(values, float).ravel()
-        error = values.std(ddof=1) / np.sqrt(values.size)
-        half = float(t_half_width(error, values.size - 1))
-        rows[name] = {"mean": float(values.mean()), "half_width": half}
     tasks.env.close()  # pyright: ignore
+    rows = {name: mean_row(x) for name, x in {"return": returns, **told}.items()}
     return {**rows, "cpu_seconds": time.process_time() - start}
 
 

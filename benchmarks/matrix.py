@@ -22,12 +22,11 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, write
+from measuring import apart, hardware, mean_and_half_width, write
 
 import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.choice import Choice
-from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import STYLE
 
 OUTPUT = Path(__file__).parent / "results" / "matrix.json"
@@ -82,19 +81,16 @@ def measure(world: str, method: str, seconds: float) -> dict[str, Any]:
     trained = metarl_jax.train(experiment, quiet=True)
     result = metarl_jax.evaluate(trained)
     returns = np.asarray(result["returns"])[0]  # [N, K + 1]
-    difference = returns[:, -1] - returns[:, 0]
-    num_tasks = len(difference)
-    error = difference.std(ddof=1) / np.sqrt(num_tasks)
-    half = float(t_half_width(error, num_tasks - 1))
+    mean, half = mean_and_half_width(returns[:, -1] - returns[:, 0])
     return {
         "num_steps": num_steps,
         "before": result["return_mean"][0],
         "after": result["return_mean"][-1],
         "adaptation_steps": returns.shape[1] - 1,
         "unit": result["adaptation_unit"],
-        "difference": float(difference.mean()),
+        "difference": mean,
         "half_width": half,
-        "num_tasks": num_tasks,
+        "num_tasks": len(returns),
         "seconds": round(time.perf_counter() - start, 1),
         "hardware": hardware(),
     }

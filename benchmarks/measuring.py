@@ -307,6 +307,11 @@ def mean_and_half_width(values: Any) -> tuple[float, float]:
     return float(values.mean()), float(t_half_width(error, values.size - 1))
 
 
+def mean_row(values: Any) -> dict[str, float]:
+    """Returns both by name, as records have them."""
+    return dict(zip(("mean", "half_width"), mean_and_half_width(values), strict=True))
+
+
 def write(path: Path, record: dict[str, Any]) -> None:
     """Writes a record as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,10 +11,9 @@ table.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
-from measuring import add_record_options, finish, mean_and_half_width
+from measuring import add_record_options, finish, mean_row
 
 from metarl_jax import catalogue, rollout
 from metarl_jax.policies.random import PersistentRandomPolicy
@@ -22,12 +21,6 @@ from metarl_jax.types import Agent, TaskDistribution
 
 OUTPUT = Path(__file__).parent / "results" / "references.json"
 NUM_TASKS = 200
-
-
-def interval(returns: Any) -> dict[str, float]:
-    """Returns the mean and half of the 95 % interval over tasks `[N]`."""
-    mean, half = mean_and_half_width(returns)
-    return {"mean": mean, "half_width": half}
 
 
 def measure(tasks: TaskDistribution, num_tasks: int) -> dict[str, dict[str, float]]:
@@ -41,14 +34,14 @@ def measure(tasks: TaskDistribution, num_tasks: int) -> dict[str, dict[str, floa
         task = tasks.sample_heldout(key_task)
         return rollout.episode(key_act, tasks, policy, agent, task)[1].reward.sum()
 
-    rows = {"random actions": interval(jax.jit(jax.vmap(at_random))(keys))}
+    rows = {"random actions": mean_row(jax.jit(jax.vmap(at_random))(keys))}
     for name, oracle in tasks.oracles.items():
 
         def one(key, oracle=oracle):
             key_task, key_act = jax.random.split(key)
             return oracle(key_act, tasks.sample_heldout(key_task))
 
-        rows[name] = interval(jax.jit(jax.vmap(one))(keys))
+        rows[name] = mean_row(jax.jit(jax.vmap(one))(keys))
     return rows
 
 

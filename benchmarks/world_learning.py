@@ -21,13 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from measuring import hardware, learn, run_arms
+from measuring import hardware, learn, mean_row, run_arms
 from telling_apart import by_seed, lines
 
 import metarl_jax
 from metarl_jax import evaluation
 from metarl_jax.choice import Choice
-from metarl_jax.intervals import t_half_width
 from metarl_jax.methods.rl2 import build as build_rl2
 from metarl_jax.options import grouped
 from metarl_jax.plotting import GREY, PALETTE
@@ -165,13 +164,8 @@ def uniform(tasks: TaskDistribution) -> dict[str, Any]:
         )
     )(key)
 
-    def row(values):
-        values = np.asarray(values, float).ravel()
-        half = t_half_width(values.std(ddof=1) / np.sqrt(values.size), values.size - 1)
-        return {"mean": float(values.mean()), "half_width": float(half)}
-
-    measures = {name: row(values) for name, values in told.items()}
-    return {**row(returns), "measures": measures}
+    measures = {name: mean_row(values) for name, values in told.items()}
+    return {**mean_row(returns), "measures": measures}
 
 
 def told_of(result: dict[str, Any]) -> dict[str, Any]:
