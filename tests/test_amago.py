@@ -705,6 +705,17 @@ def test_what_roams_is_replayed():
     np.testing.assert_allclose(kept.mean(), 0.92, atol=4 * error)
 
 
+def test_who_learns_from_records_does_not_explore():
+    data = jax.tree.map(jnp.asarray, recorded(3, 5, 9))
+
+    def traced(**kwargs):
+        algorithm = build("discrete", windows=lambda key, size: data, **kwargs)
+        state = jax.eval_shape(algorithm.init, KEY)
+        return str(jax.make_jaxpr(algorithm.step)(KEY, state))
+
+    assert traced(exploration=0.5, roam_fraction=1.0) == traced(exploration=0.0)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

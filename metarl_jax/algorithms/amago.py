@@ -244,7 +244,7 @@ def amago(
     if optimizer is None:
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-4))
     explorer = ExploringPolicy(policy, tasks.action_space)
-    if roam_fraction:
+    if roam_fraction and windows is None:
         explorer = RoamingPolicy(explorer, tasks.action_space, roam_fraction)
     # A ring of what is of use alone.
     unused = {"log_prob": ()} if relabel_fraction else {"log_prob": (), "next_obs": ()}

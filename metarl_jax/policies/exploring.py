@@ -117,6 +117,11 @@ class RoamingPolicy(NamedTuple):
     space: Any
     fraction: float
 
+    @property
+    def random(self) -> PersistentRandomPolicy:
+        """Who acts then."""
+        return PersistentRandomPolicy(self.space)
+
     def init(self, key: Key, memory: Roaming, obs: Observation) -> Params:
         """Draws the policy's parameters."""
         return self.policy.init(key, memory.memory, obs)
@@ -126,15 +131,14 @@ class RoamingPolicy(NamedTuple):
         key_roams, key_intention = jax.random.split(key)
         return Roaming(
             memory.memory,
-            PersistentRandomPolicy(self.space).begin(key_intention, memory.intention),
+            self.random.begin(key_intention, memory.intention),
             jax.random.bernoulli(key_roams, self.fraction),
         )
 
     def apply(self, params: Params, memory: Roaming, obs: Observation):
         """Returns the distribution of who acts, the policy's value and next memory."""
-        random = PersistentRandomPolicy(self.space)
         distribution, value, inner = self.policy.apply(params, memory.memory, obs)
-        decided, _, intention = random.apply((), memory.intention, obs)
+        decided, _, intention = self.random.apply((), memory.intention, obs)
         epsilon = memory.roams.astype(float)
         following = memory._replace(memory=inner, intention=intention)
         return Mixture(distribution, decided, epsilon), value, following
@@ -143,7 +147,7 @@ class RoamingPolicy(NamedTuple):
         """Returns the policy's, and what `begin` will overwrite."""
         return Roaming(
             self.policy.initial_memory(),
-            PersistentRandomPolicy(self.space).initial_memory(),
+            self.random.initial_memory(),
             jnp.asarray(False),
         )
 
