@@ -20,6 +20,15 @@ from metarl_jax.types import Agent, Key, Policy
 
 NUM_EPISODES = 6  # the learners are trained on trials of four
 BAYES_OPTIMUM = (4.0, *[11 + 1 / 14] * 5)
+# What differs from the experiments' defaults.
+TRAINING = {
+    "grid-varibad": {
+        **{"num_epochs": 1, "num_minibatches": 16},
+        **{"entropy_coeff": 0.12, "entropy_falls": True},
+        **{"num_steps": 3000, "decay_steps": 3000},
+    },
+    "grid-rl2": {},
+}
 
 
 def returns_on_every_goal(
@@ -97,7 +106,7 @@ def varibad_gridworld(
         def returns(algorithm, agent):
             return on_every_goal(algorithm.policy, agent, num_trials=num_learned)
 
-        return learned(experiment, {}, returns)
+        return learned(experiment, TRAINING[experiment], returns)
 
     row = functools.partial(episode_cells, optima=BAYES_OPTIMUM)
     return Table(
