@@ -21,14 +21,11 @@ from metarl_jax.types import Agent, Key, Policy
 NUM_EPISODES = 6  # the learners are trained on trials of four
 BAYES_OPTIMUM = (4.0, *[11 + 1 / 14] * 5)
 # What differs from the experiments' defaults.
-TRAINING = {
-    "grid-varibad": {
-        **{"num_epochs": 1, "num_minibatches": 16},
-        **{"entropy_coeff": 0.12, "entropy_falls": True},
-        **{"num_steps": 3000, "decay_steps": 3000},
-    },
-    "grid-rl2": {},
+_ANNEALED = {
+    **{"num_epochs": 1, "num_minibatches": 16, "entropy_coeff": 0.12},
+    **{"num_steps": 3000, "decay_steps": 3000},
 }
+TRAINING = {"grid-varibad": {**_ANNEALED, "entropy_falls": True}, "grid-rl2": _ANNEALED}
 
 
 def returns_on_every_goal(
