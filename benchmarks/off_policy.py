@@ -41,8 +41,6 @@ def steps(number: int) -> dict[str, Any]:
     return {"num_steps": number, "decay_steps": number}
 
 
-# As many updates of new trials, each met once: a third of the seconds.
-ONE_EPOCH = {"num_epochs": 1, "num_minibatches": 16}
 # By the world: what differs from its defaults for each agent.
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "grid-navigation": {
@@ -54,12 +52,12 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "room-key-door": {
         "rl2": steps(150),
         "amago": {},
-        "rl2-longer": {**steps(2500), **ONE_EPOCH},
+        "rl2-longer": {**steps(2500), "num_epochs": 1, "num_minibatches": 16},
     },
     "meta-frozen-lake": {
         "rl2": steps(150),
         "amago": {},
-        "rl2-longer": {**steps(2500), **ONE_EPOCH},
+        "rl2-longer": steps(1000),
     },
 }
 
