@@ -58,7 +58,6 @@ from metarl_jax.validation import (
     check_optimizers,
     check_policy,
     check_positive,
-    check_schedules,
     has_memory,
 )
 
@@ -71,7 +70,6 @@ class VariBADState(NamedTuple):
     decoder: Params
     policy_optimizer_state: Any
     belief_optimizer_state: Any
-    step: jax.Array  # [] int32, meta-training steps taken
     bonus: Any = ()
 
 
@@ -184,7 +182,7 @@ def varibad(
     policy_moves_encoder: bool = False,
     clip_range: float | jax.Array = 0.05,
     value_coeff: float | jax.Array = 0.5,
-    entropy_coeff: float | jax.Array | optax.Schedule = 0.01,
+    entropy_coeff: float | jax.Array = 0.01,
     discount: float | jax.Array = 0.95,
     gae_lambda: float | jax.Array = 0.95,
 ) -> MetaAlgorithm:
@@ -226,8 +224,7 @@ def varibad(
       clip_range: ε, a ratio has no gradient beyond 1 ± ε.
       value_coeff: weight of the squared value error, relative to the variance of what
         is predicted.
-      entropy_coeff: weight of the policy's entropy; or a schedule of it, a function of
-        the meta-training steps taken.
+      entropy_coeff: weight of the policy's entropy.
       discount: γ, per step, across episode ends.
       gae_lambda: λ, likewise.
 
@@ -250,8 +247,9 @@ def varibad(
     )
     check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_above_zero(clip_range=clip_range)
-    check_not_negative(kl_coeff=kl_coeff, value_coeff=value_coeff)
-    check_schedules(entropy_coeff=entropy_coeff)
+    check_not_negative(
+        kl_coeff=kl_coeff, value_coeff=value_coeff, entropy_coeff=entropy_coeff
+    )
     check_flags(policy_moves_encoder=policy_moves_encoder)
     check_optimizers(outer_optimizer=outer_optimizer, belief_optimizer=belief_optimizer)
     core = GRU(64) if core is None else core
@@ -328,7 +326,6 @@ def varibad(
             params["decoder"],
             outer_optimizer.init({name: params[name] for name in acting}),
             belief_optimizer.init({name: params[name] for name in inferring}),
-            jnp.zeros((), jnp.int32),
             bonus_state,
         )
 
@@ -364,7 +361,7 @@ def varibad(
         batch = Batch(steps, belief, old, normalised, value + advantage)
         return batch, bonus_state, bonus_info
 
-    def policy_loss(entropy_weight, params, key, batch):
+    def policy_loss(params, key, batch):
         del key
         steps, belief = batch.steps, batch.belief
         if policy_moves_encoder:
@@ -381,7 +378,7 @@ def varibad(
         error = mean((value - batch.target) ** 2)
         unexplained = error / (returns.variance(batch.target, steps.mask) + 1e-8)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
-        loss = value_coeff * unexplained - gain - entropy_weight * entropy
+        loss = value_coeff * unexplained - gain - entropy_coeff * entropy
         return loss, PolicyTerms(
             entropy, unexplained, mean(batch.old.kl(distribution)), mean(outside)
         )
@@ -459,11 +456,10 @@ def varibad(
         batch, bonus_state, bonus_info = prepare(
             jax.random.fold_in(key, 0), params, state.bonus, trajectories
         )
-        weight = entropy_coeff(state.step) if callable(entropy_coeff) else entropy_coeff
         # The policy first: it learns from what it did in the beliefs that it had.
         (params, policy_optimizer_state), (policy_norms, policy_terms) = descend(
             key_policy,
-            partial(policy_loss, weight),
+            policy_loss,
             outer_optimizer,
             acting,
             params,
@@ -489,7 +485,6 @@ def varibad(
             params["decoder"],
             policy_optimizer_state,
             belief_optimizer_state,
-            state.step + 1,
             bonus_state,
         )
         new_state, skipped = updates.keep_finite(

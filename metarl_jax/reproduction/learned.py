@@ -38,7 +38,12 @@ def learned(
       `(directory) -> Measurement` of `[S, N, ...]` values. The runs are kept in the
       directory until it is deleted.
     """
-    setting = " ".join([name, *(_flag(*option) for option in options.items())])
+    setting = " ".join(
+        [
+            name,
+            *(f"--{key.replace('_', '-')} {value}" for key, value in options.items()),
+        ]
+    )
 
     def cell(directory):
         choice = Choice(name)
@@ -53,14 +58,6 @@ def learned(
         return Measurement(np.stack(values), setting)
 
     return cell
-
-
-def _flag(name: str, value: Any) -> str:
-    """Returns an option as the command line takes it."""
-    name = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {value}"
 
 
 def trained_agent(
