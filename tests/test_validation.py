@@ -180,7 +180,7 @@ MAY_BE: dict[str, tuple] = {
     **dict.fromkeys(("discount", "gae_lambda", "trial_fraction", "epsilon"), ZERO),
     **dict.fromkeys(("value_coeff", "entropy_coeff", "kl_coeff"), ZERO),
     **dict.fromkeys(("climb_coeff", "clone_coeff", "critic_coeff"), ZERO),
-    **dict.fromkeys(("relabel_fraction", "hindsight_fraction"), ZERO),
+    **dict.fromkeys(("roam_fraction", "relabel_fraction", "hindsight_fraction"), ZERO),
     **dict.fromkeys(("novelty_coeff", "error_coeff"), ZERO),
     **dict.fromkeys(("prediction_coeff", "prediction_entropy_coeff"), ZERO),
     **dict.fromkeys(("aim_coeff", "prediction_aim_coeff"), ZERO),
