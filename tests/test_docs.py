@@ -223,6 +223,16 @@ def test_navigation_quotes_its_record():
     ]
 
 
+def test_a_comparison_has_every_one_of_its_arms():
+    import comparison
+    import memories
+
+    methods = record("comparison.json")["methods"]
+    assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
+    arms = [f"{world}/{core}" for world in memories.WORLDS for core in memories.CORES]
+    assert list(record("memories.json")["arms"]) == arms
+
+
 def test_the_pairs_quote_their_record():
     import matrix
 
