@@ -2,7 +2,7 @@
 
     python benchmarks/memories.py [--arms WORLD/CORE …]
 
-RL² with its world's defaults, but for what stands here, and every core of 64 numbers.
+RL² with its world's defaults, but for what stands here, and every core of width 64.
 Each trains twice: for the same steps of the environment, and for the same seconds of a
 CPU, as many meta-training steps as it takes in them; learning rates fall over these.
 All its seeds are trained in one program, in a process of its own, and meet held-out
