@@ -691,6 +691,12 @@ def test_some_episodes_roam_and_the_memory_sees_it():
         memory = policy.observe(policy.apply(params, memory, step.obs)[2], step)
     remembered = jax.tree.map(lambda x: x[first], after.memory.memory)
     assert_close(remembered, memory, atol=1e-5)
+    # Where a step does not count, nothing is remembered of it.
+    new, old = (jax.tree.map(lambda x, i=i: x[i], after.memory) for i in range(2))
+    assert np.any(new.memory.state != old.memory.state)
+    for goes_on, expected in ((True, new), (False, old)):
+        held = explorer.hold(jnp.asarray(goes_on), new, old)
+        chex.assert_trees_all_equal(held.memory, expected.memory)
 
 
 def test_what_roams_is_replayed():
