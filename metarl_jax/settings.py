@@ -95,12 +95,15 @@ class Memory:
       size: of its state.
       hidden_sizes: widths of the layers between what is remembered and the actions.
       show_time: tell the policy how much of the trial is over.
+      whole_transitions: show it with every step what it saw before its last action, too
+        (arXiv 2206.06614).
     """
 
     core: CoreName = "gru"
     size: int = 64
     hidden_sizes: tuple[int, ...] = ()
     show_time: bool = False
+    whole_transitions: bool = False
 
     def make(self, tasks: TaskDistribution, trial_length: int, **kwargs: Any) -> Policy:
         """Makes the policy for trials of so many steps; arguments are the head's."""
@@ -109,6 +112,7 @@ class Memory:
             tasks,
             core_named(self.core, size=self.size, context=trial_length),
             time_scale=trial_length if self.show_time else None,
+            whole_transitions=self.whole_transitions,
             hidden_sizes=self.hidden_sizes,
             **kwargs,
         )

@@ -55,7 +55,7 @@ POLICIES: dict[str, Any] = {
     "squashed": (PLANE, mlp_policy(PLANE, hidden_sizes=(4,), squashed=True)),
     "categorical": (GRID, mlp_policy(GRID, hidden_sizes=(4,), activation=nn.elu)),
     "GRU": (GRID, memory_policy(GRID, GRU(4), time_scale=8.0)),
-    "LSTM": (PLANE, memory_policy(PLANE, LSTM(3), hidden_sizes=(3,))),
+    "LSTM": (PLANE, memory_policy(PLANE, LSTM(3), whole_transitions=True)),
     "linear": (PLANE, memory_policy(PLANE, LinearRecurrent(8, 3, 2))),
     # Its slots are used a second time within a trial.
     "transformer": (GRID, memory_policy(GRID, Transformer(8, 2, 2, context=3))),

@@ -24,6 +24,7 @@ from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.spaces import join
+from metarl_jax.types import Trajectory
 
 SIDE = 6
 
@@ -196,13 +197,23 @@ def test_what_is_joined_to_an_image_is_the_same_at_every_pixel():
 
 
 def test_a_memory_acts_on_what_it_saw(tasks):
-    policy = memory_policy(tasks, GRU(4))
+    policy = memory_policy(tasks, GRU(4), whole_transitions=True)
     algorithm = rl2(tasks, policy, num_minibatches=1, **SIZES)
     state = jax.jit(algorithm.init)(jax.random.key(0))
     agent, memory = state.agent, policy.initial_memory()
     images = jnp.zeros((2, SIDE, SIDE, 1)).at[1, :, 2].set(1.0)
-    one, other = (policy.apply(agent.params, memory, x)[0].logits for x in images)
-    assert np.abs(one - other).max() > 1e-6
+    (here, _, seen), (there, _, also) = (
+        policy.apply(agent.params, memory, x) for x in images
+    )
+    assert np.abs(here.logits - there.logits).max() > 1e-6
+    # What the encoder made of each is an input of the next step.
+    assert np.abs(seen.obs - also.obs).max() > 1e-6
+    no, one = jnp.zeros(2, bool), jnp.ones(2)
+    steps = Trajectory(images, jnp.arange(2), one, one, images, no, no, ~no)
+    first = jax.tree.map(lambda x: x[0], steps)
+    after, *_ = policy.apply(agent.params, policy.observe(seen, first), images[1])
+    along, _ = policy.unroll(agent.params, memory, steps)
+    np.testing.assert_allclose(along.logits[1], after.logits, rtol=1e-5, atol=1e-6)
     new_state, info = jax.jit(algorithm.step)(jax.random.key(1), state)
     assert not info.skipped
     moved = jax.tree.map(

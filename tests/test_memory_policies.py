@@ -34,6 +34,9 @@ TASKS = bernoulli_bandit(num_arms=3, horizon=T)
 POLICIES = {
     name: memory_policy(TASKS, core, hidden_sizes=(5,)) for name, core in CORES.items()
 }
+POLICIES["whole transitions"] = memory_policy(
+    TASKS, GRU(6), hidden_sizes=(5,), whole_transitions=True
+)
 POLICIES["hypernetwork"] = hypernetwork_policy(
     TASKS, GRU(6), hidden_sizes=(5,), initialisation=normc
 )
@@ -174,10 +177,8 @@ class Echo(nn.Module):
 def test_what_the_core_sees(discrete):
     trial = random_trial()
     if discrete:
-        policy, encode = (
-            memory_policy(TASKS, Echo(), time_scale=8.0),
-            np.eye(3).__getitem__,
-        )
+        policy = memory_policy(TASKS, Echo(), time_scale=8.0, whole_transitions=True)
+        encode = np.eye(3).__getitem__
     else:
         policy, encode = memory_policy(point_navigation(), Echo()), np.asarray
         action = np.stack([trial.action, -trial.action], axis=-1)
@@ -187,13 +188,14 @@ def test_what_the_core_sees(discrete):
     distribution, _ = trials.replay(policy, params, memory, trials.stream(trial))
     actual = distribution.logits if discrete else distribution.mean
 
-    xs, action, reward = [], np.zeros(3 if discrete else 2), 0.0
+    xs, action, reward, obs = [], np.zeros(3 if discrete else 2), 0.0, np.zeros(1)
     for e in range(E):
         for t in range(LENGTHS[e]):
-            time = [len(xs) / 8.0] if discrete else []
-            xs.append([*trial.obs[e, t], *action, reward, t == 0, *time])
-            # An episode's last action and reward are there when the next one begins.
+            more = [len(xs) / 8.0, *obs] if discrete else []
+            xs.append([*trial.obs[e, t], *action, reward, t == 0, *more])
+            # An episode's last transition is there when the next one begins.
             action, reward = encode(trial.action[e, t]), trial.reward[e, t]
+            obs = trial.obs[e, t]
     readout = params["params"]["head"]["logits" if discrete else "mean"]
     expected = np.array(xs, np.float32) @ readout["kernel"] + readout["bias"]
     np.testing.assert_allclose(actual[: len(xs)], expected, rtol=1e-5, atol=1e-5)

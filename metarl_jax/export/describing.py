@@ -203,6 +203,7 @@ def network(
             "obs_rank": len(obs.shape),
             "encoder": _encoder(policy.encoder, f"{inside}.encoder"),
             "time_scale": policy.time_scale,
+            "obs_size": policy.obs_size,
         }
     if kind is BeliefPolicy:
         longer = _longer(obs, 2 * policy.encoder.latent_size)

@@ -54,7 +54,11 @@ def _with_memory(network, weights, memory, obs, xp):
         scalars.append(memory["time"] / network["time_scale"])
     features = _features(network, weights, obs, xp)
     parts = [features, memory["action"]]
-    x = xp.concatenate([*parts, *(scalar[..., None] for scalar in scalars)], axis=-1)
+    parts += [scalar[..., None] for scalar in scalars]
+    if network.get("obs_size") is not None:
+        parts.append(memory["obs"])
+        memory = {**memory, "obs": features}
+    x = xp.concatenate(parts, axis=-1)
     state, y = _core(network["core"], weights, memory, x, xp)
     head = network["head"]
     if head["kind"] == "hypernetwork":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import Params, TaskDistribution, Trajectory
-from metarl_jax.validation import check_above_zero
+from metarl_jax.validation import check_above_zero, check_flags, check_positive
 
 
 class Core(Protocol):
@@ -37,7 +37,7 @@ class Core(Protocol):
 class Recollection(NamedTuple):
     """The memory of a `MemoryPolicy`: what its next input needs beside the observation.
 
-    At the start of a trial action and reward are zero.
+    At the start of a trial action, reward and what was seen are zero.
     """
 
     state: Any  # of the core
@@ -45,6 +45,7 @@ class Recollection(NamedTuple):
     reward: jax.Array  # [] the last reward
     start: jax.Array  # [] 1 at the first step of an episode
     time: jax.Array  # [] steps of the trial that were taken
+    obs: Any = ()  # [D] what was seen before the last action, where it is an input
 
 
 class MemoryPolicy(nn.Module):
@@ -63,16 +64,22 @@ class MemoryPolicy(nn.Module):
         an input too (Wang et al. 2016, arXiv 1611.05763).
       encoder: a flax module `[..., H, W, C] -> [..., D]`, such as a `CNN`, for
         observations that are images; None: they are flattened.
+      obs_size: D; where it is given, what was seen before the last action is an input
+        too, so that a step brings the whole of a transition (s, a, r, s') (Melo 2022,
+        arXiv 2206.06614). What to remember of it then takes no step to be put together.
     """
 
     core: Any  # a `Core`; flax takes submodules of the annotation Any as well
     head: Any  # an `MLPPolicy` or a `Hypernetwork`
     time_scale: float | None = None
     encoder: Any = None
+    obs_size: int | None = None
 
     def __post_init__(self):
         """Checks the attributes."""
         check_core(self.core)
+        if self.obs_size is not None:
+            check_positive(obs_size=self.obs_size)
         if self.time_scale is not None:
             check_above_zero(time_scale=self.time_scale)
         super().__post_init__()
@@ -83,6 +90,8 @@ class MemoryPolicy(nn.Module):
         x = self._input(memory, obs)
         state, y = self.core(memory.state, x)
         distribution, value, _ = self.head(obs, y)
+        if self.obs_size is not None:
+            memory = memory._replace(obs=jnp.ravel(obs).astype(memory.obs.dtype))
         return distribution, value, memory._replace(state=state)
 
     def initial_memory(self):
@@ -94,6 +103,7 @@ class MemoryPolicy(nn.Module):
             reward=jnp.zeros(()),
             start=jnp.ones(()),
             time=jnp.zeros(()),
+            obs=() if self.obs_size is None else jnp.zeros(self.obs_size),
         )
 
     def observe(self, memory: Recollection, transition: Trajectory) -> Recollection:
@@ -162,8 +172,12 @@ class MemoryPolicy(nn.Module):
             return self.observe(memory, step), memory
 
         # Without the core, so that this scan moves a few numbers only.
-        before = jax.lax.scan(remember, memory._replace(state=()), steps)[1]
+        first = memory._replace(state=(), obs=())
+        before = jax.lax.scan(remember, first, steps)[1]
         obs = self._features(steps.obs)
+        if self.obs_size is not None:
+            seen = obs.reshape(len(obs), -1)
+            before = before._replace(obs=jnp.vstack([memory.obs, seen[:-1]]))
         xs = jax.vmap(self._input)(before, obs)
         return obs, self.core.unroll(memory.state, xs)
 
@@ -174,7 +188,10 @@ class MemoryPolicy(nn.Module):
         scalars = [memory.reward, memory.start]
         if self.time_scale is not None:
             scalars.append(memory.time / self.time_scale)
-        return jnp.concatenate([jnp.ravel(obs), memory.action, jnp.stack(scalars)])
+        parts = [jnp.ravel(obs), memory.action, jnp.stack(scalars)]
+        if self.obs_size is not None:
+            parts.append(memory.obs)
+        return jnp.concatenate(parts)
 
     def _encode(self, action):
         if self.head.num_actions is None:
@@ -193,7 +210,12 @@ def check_core(core: Core) -> None:
 
 
 def memory_policy(
-    tasks: TaskDistribution, core: Core, *, time_scale: float | None = None, **kwargs
+    tasks: TaskDistribution,
+    core: Core,
+    *,
+    time_scale: float | None = None,
+    whole_transitions: bool = False,
+    **kwargs,
 ) -> MemoryPolicy:
     """Makes a `MemoryPolicy` whose heads fit a task family.
 
@@ -202,6 +224,8 @@ def memory_policy(
       core: what remembers: `GRU`, `LSTM`, `Transformer`, `LinearRecurrent` or one of
         yours.
       time_scale: as in `MemoryPolicy`.
+      whole_transitions: whether what was seen before the last action is an input too
+        (`MemoryPolicy.obs_size`).
       **kwargs: attributes of the head, an `MLPPolicy`; by default it has no hidden
         layer and a value head. The encoder is by default a `CNN` where observations are
         images.
@@ -213,8 +237,21 @@ def memory_policy(
       ValueError: as `mlp_policy` does.
     """
     kwargs = {"hidden_sizes": (), "value_head": True, **kwargs}
+    check_flags(whole_transitions=whole_transitions)
     head = mlp_policy(tasks, **kwargs)
+    encoder = head.encoder
+    obs_size = _obs_size(tasks, encoder) if whole_transitions else None
     # What reads the observation is the core; the head reads the core.
-    return MemoryPolicy(
-        core, head.clone(obs_rank=1, encoder=None), time_scale, head.encoder
-    )
+    head = head.clone(obs_rank=1, encoder=None)
+    return MemoryPolicy(core, head, time_scale, encoder, obs_size)
+
+
+def _obs_size(tasks, encoder):
+    """Returns D: the size of an observation, or of what the encoder makes of it."""
+
+    def seen(obs):
+        if encoder is None:
+            return obs
+        return encoder.init_with_output(jax.random.key(0), obs)[0]
+
+    return jax.eval_shape(seen, tasks.blank()).size
