@@ -102,6 +102,23 @@ def can_be_written(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
+def written(values: Mapping[str, Any]) -> list[str]:
+    """Returns the words of a command line that give options these values.
+
+    Those that are None are left out: it cannot be given.
+    """
+    words = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{flag}", *map(str, value)]
+        elif value is not None:
+            words += [f"--{flag}", str(value)]
+    return words
+
+
 def fits(kind: Any, value: Any) -> bool:
     """Tells whether a value is of a type, as far as a command line tells types apart.
 

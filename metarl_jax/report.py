@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import rc_context
 
 from metarl_jax import catalogue, plotting
+from metarl_jax.options import written
 from metarl_jax.plotting import tables
 from metarl_jax.runs import drawable, files, history, protocol
 
@@ -128,15 +129,7 @@ def repeated(config: Mapping[str, Any]) -> list[str] | None:
     seeds = {"seed": config["seed"], "num_seeds": config["num_seeds"]}
     if config.get("mesh") is not None:
         seeds["mesh"] = config["mesh"]
-    for option, value in {**config["options"], **seeds}.items():
-        flag = option.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list | tuple):
-            words += [f"--{flag}", *map(str, value)]
-        elif value is not None:
-            words += [f"--{flag}", str(value)]
-    return words
+    return words + written({**config["options"], **seeds})
 
 
 def _adaptation(records: plotting.Records, figures: Mapping[str, bytes]) -> str:

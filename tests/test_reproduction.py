@@ -284,6 +284,8 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
         "horizon": 2,
         "num_tasks": 4,
         "size": 2,
+        "hidden_sizes": (3,),
+        "whole_transitions": True,
         "num_steps": 2,
     }
     tasks = bandit_rl2(**options).tasks
@@ -294,7 +296,8 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     cell = learned("bandit-rl2", options, rewards, seeds=(3, 4))
     whole = cell(tmp_path / "whole")
     assert whole.setting == (
-        "bandit-rl2 --num-arms 2 --horizon 2 --num-tasks 4 --size 2 --num-steps 2"
+        "bandit-rl2 --num-arms 2 --horizon 2 --num-tasks 4 --size 2 --hidden-sizes 3 "
+        "--whole-transitions --num-steps 2"
     )
     assert whole.values.shape == (2, 600)
     assert set(np.unique(whole.values)) == {0.0, 1.0, 2.0}
@@ -335,7 +338,7 @@ def test_every_table(name, tmp_path):
     # Its exact cells, or what takes no training and little time.
     instant = (
         *("Bayes optimum", "Bayes-optimal", "known goal", "known MDP"),
-        "straight to the goal",
+        *("straight to the goal", "random arms"),
     )
     cells = tuple(c for c in table.cells if c.row in instant)
     result = reproduce(table._replace(cells=cells), tmp_path, quiet=True)
@@ -355,6 +358,8 @@ def test_every_table(name, tmp_path):
         "pearl-half-circle": {
             ("straight to the goal", "episode 6"): pytest.approx(13.4846, abs=0.1)
         },
+        # A random arm lacks 5/6 - 1/2 in every pull.
+        "dpt-bandits": {("random arms", "5 arms"): pytest.approx(100 / 3, abs=0.4)},
         # 21.82 ± 0.07 an episode over 1000 other MDPs.
         "rl2-mdps": {("known MDP", "n=10"): pytest.approx(218.2, abs=2.4)},
     }

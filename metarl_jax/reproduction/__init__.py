@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable
 
 TABLES = {
+    "dpt-bandits": "Lee et al. 2023, section 5: Gaussian bandits",
     "pearl-half-circle": "Rakelly et al. 2019, section 6.3: a goal on a half-circle",
     "rl2-bandits": "Duan et al. 2016, Table 1: Bernoulli bandits",
     "rl2-mdps": "Duan et al. 2016, Table 2: random MDPs",

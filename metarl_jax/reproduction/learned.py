@@ -1,5 +1,6 @@
 """Rows of a table that are trained first: each seed a run that any stop can resume."""
 
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from metarl_jax import training
 from metarl_jax.choice import Choice
+from metarl_jax.options import written
 from metarl_jax.reproduction.table import Measurement
 from metarl_jax.runs import files
 from metarl_jax.types import Agent, MetaAlgorithm
@@ -38,12 +40,7 @@ def learned(
       `(directory) -> Measurement` of `[S, N, ...]` values. The runs are kept in the
       directory until it is deleted.
     """
-    setting = " ".join(
-        [
-            name,
-            *(f"--{key.replace('_', '-')} {value}" for key, value in options.items()),
-        ]
-    )
+    setting = shlex.join([name, *written(options)])
 
     def cell(directory):
         choice = Choice(name)
