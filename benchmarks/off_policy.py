@@ -41,6 +41,9 @@ def steps(number: int) -> dict[str, Any]:
     return {"num_steps": number, "decay_steps": number}
 
 
+# Each trial is met once, in as many minibatches as four passes of four have.
+LONGER = {**steps(2500), "num_epochs": 1, "num_minibatches": 16}
+
 # By the world: what differs from its defaults for each agent.
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "grid-navigation": {
@@ -52,12 +55,12 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "room-key-door": {
         "rl2": steps(150),
         "amago": {},
-        "rl2-longer": {**steps(2500), "num_epochs": 1, "num_minibatches": 16},
+        "rl2-longer": LONGER,
     },
     "meta-frozen-lake": {
         "rl2": steps(150),
         "amago": {},
-        "rl2-longer": steps(1000),
+        "rl2-longer": {**LONGER, "size": 128, "hidden_sizes": (128,)},
     },
 }
 
