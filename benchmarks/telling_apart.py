@@ -198,6 +198,12 @@ def of_tables() -> dict[str, str]:
         "bandits": columns_apart(
             _cells("rl2-bandits", pulls), "RL²", ["Gittins index"], digits=2
         ),
+        "mdps": columns_apart(
+            _cells("rl2-mdps", ["n=10"]),
+            "RL²",
+            ["greedy", "PSRL", "OPSRL", "UCRL2", "BEB", "BEB, true prior"],
+            digits=1,
+        ),
         "dependent-arms": "less regret: "
         + columns_apart(
             _cells("wang-bandits", families, sign=-1),

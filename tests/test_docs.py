@@ -226,11 +226,13 @@ def test_navigation_quotes_its_record():
 def test_a_comparison_has_every_one_of_its_arms():
     import comparison
     import memories
+    import transitions
 
     methods = record("comparison.json")["methods"]
     assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
     arms = [f"{world}/{core}" for world in memories.WORLDS for core in memories.CORES]
     assert list(record("memories.json")["arms"]) == arms
+    assert list(record("transitions.json")["arms"]) == transitions.ARMS
 
 
 def test_the_pairs_quote_their_record():
@@ -254,6 +256,7 @@ def test_the_pairs_quote_their_record():
         ("results/methods.md", "comparison", "methods"),
         ("results/memories.md", "memories", "arms"),
         ("results/hypernetworks.md", "hypernetworks", "arms"),
+        ("results/mdps.md", "transitions", "arms"),
         ("results/robots.md", "robot_learning", "arms"),
         ("results/dependent-arms.md", "two_step", None),
     ],
@@ -355,6 +358,24 @@ def cell(table, row, column):
             ["n=10 k=5", "n=10 k=10", "n=10 k=50", "n=100 k=5", "n=100 k=10"],
             2,
         ),
+        ("mdps.md", "rl2-mdps", {"RL²": "RL²"}, ["n=10"], 2),
+        (
+            "../algorithms/dpt.md",
+            "dpt-bandits",
+            {
+                name: name
+                for name in (
+                    "DPT",
+                    "Thompson sampling",
+                    "UCB, as compared with",
+                    "UCB, best of twenty",
+                    "greedy",
+                    "random arms",
+                )
+            },
+            ["5 arms"],
+            2,
+        ),
         (
             "dependent-arms.md",
             "wang-bandits",
@@ -445,7 +466,11 @@ def test_learned_rules_quote_their_records():
             for part, digits in (("reward_after_swap", 3), ("weight_after_swap", 2))
         ]
         assert quoted[label] == [f"{row['chosen']:g}", expected, *ends]
-    fallen, _, risen = record("two-colors.json")["rows"]["bootstrapped"]["weight_tried"]
-    page = (ROOT / "docs" / "results" / "rules.md").read_text()
-    assert f"({fallen:.2f} at the end" in page
-    assert f"without end ({risen:.1f})" in page
+    colors = record("two-colors.json")["rows"]
+    little, _, more, most = colors["fixed"]["tried"].values()
+    page = " ".join((ROOT / "docs" / "results" / "rules.md").read_text().split())
+    assert f"(a reward of {little:.3f}), and" in page
+    assert f"({more:.3f}, {most:.3f})" in page
+    lowest, low, *others = sorted(colors["bootstrapped"]["seeds"])
+    ends = f"the others have {others[0]:.3f} to {others[-1]:.3f})"
+    assert f"({lowest:.3f} and {low:.3f}; {ends}" in page

@@ -20,7 +20,7 @@ NUM_ARMS, HORIZON, COLUMN = 5, 100, "5 arms"
 SCALINGS = tuple(np.round(np.arange(0.05, 1.05, 0.05), 2).tolist())
 
 # Of the experiment bandit-dpt.
-TRAINING = {"num_steps": 10_000, "decay_steps": 10_000}
+TRAINING = {"hidden_sizes": (64,), "num_steps": 10_000, "decay_steps": 10_000}
 
 
 def dpt_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
