@@ -54,8 +54,9 @@ def dpt_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
     def bound(scaling):
         return ucb(NUM_ARMS, exploration=scaling)
 
+    at_random = PersistentRandomPolicy(tasks.action_space, persistence=0.0)
     rows = {
-        "random arms": row(lambda _: PersistentRandomPolicy(tasks.action_space)),
+        "random arms": row(lambda _: at_random),
         "greedy": row(bound, 0.0),
         "UCB, as compared with": row(bound, 1.0),
         "UCB, best of twenty": row(bound, *SCALINGS, symbol="c"),
