@@ -36,12 +36,9 @@ FIXED, MG, BMG = "fixed", "meta-gradient", "bootstrapped"
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 # What is chosen: the entropy's weight, or the rate at which its network learns.
 CHOICES = {FIXED: (0.1, 0.15, 0.2, 0.3), MG: RATES, BMG: RATES}
-# Of the meta-gradients; the bootstrapped ones' last update is down the objective.
+# The bootstrapped ones' last update is down the objective.
 LEARNED: dict[str, dict[str, Any]] = {
-    MG: {
-        **{"num_inner_steps": 15, "num_bootstrap_steps": None},
-        "outer_entropy_coeff": 0.12,
-    },
+    MG: {"outer_entropy_coeff": 0.12},
     BMG: {"num_inner_steps": 7, "num_bootstrap_steps": 8},
 }
 NUM_TO_CHOOSE = 2
@@ -52,11 +49,11 @@ def live(method: str, num_windows: int, chosen: jax.Array, key: jax.Array) -> An
     """Lives once; the mean reward and the entropy's weight of every window."""
     tasks = two_colors(horizon=2**30, swap_period=SWAP_PERIOD)
     policy = separate_policy(tasks, hidden_sizes=(64, 64), activation=nn.tanh)
+    options: dict[str, Any] = {"num_inner_steps": 15, "num_bootstrap_steps": None}
     if method == FIXED:
-        options = {"num_inner_steps": 15, "num_bootstrap_steps": None}
         options |= {"entropy_coeff": chosen, "outer_optimizer": optax.set_to_zero()}
     else:
-        options = {**LEARNED[method], "outer_optimizer": optax.adam(chosen)}
+        options |= {**LEARNED[method], "outer_optimizer": optax.adam(chosen)}
         options |= {"entropy_coeff": 0.15, "reactive_sizes": (32,)}
     algorithm = meta_gradients(
         tasks,
