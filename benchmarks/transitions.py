@@ -67,8 +67,9 @@ def laid_out(arms: dict[str, dict]) -> str:
         totals[label(arm)] = seeds.sum(axis=1)
         mean, half = mean_and_half_width(totals[label(arm)])
         first, last = seeds.mean(axis=0)[[0, -1]]
+        core, _, shown = arm.partition("/")
         rows.append(
-            f"| {label(arm).replace(' of ', ' | ')} | {mean:.1f} ± {half:.1f} | "
+            f"| {CORES[core]} | {SHOWN[shown]} | {mean:.1f} ± {half:.1f} | "
             f"{first:.2f} | {last:.2f} | {found['environment_steps'] / 1e6:.2f} | "
             f"{found['cpu_seconds']:.0f} |"
         )
