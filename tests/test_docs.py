@@ -470,6 +470,8 @@ def test_learned_rules_quote_their_records():
     little, _, more, most = colors["fixed"]["tried"].values()
     page = " ".join((ROOT / "docs" / "results" / "rules.md").read_text().split())
     assert f"(a reward of {little:.3f}), and" in page
+    seconds = [row["cpu_seconds"] for row in colors.values()]
+    assert f"{min(seconds):.0f} to {max(seconds):.0f} CPU seconds a life" in page
     assert f"({more:.3f}, {most:.3f})" in page
     lowest, low, *others = sorted(colors["bootstrapped"]["seeds"])
     ends = f"the others have {others[0]:.3f} to {others[-1]:.3f})"
