@@ -306,6 +306,14 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     once(tmp_path / "cut")
     (tmp_path / "cut" / "seed-4" / "checkpoints").mkdir(parents=True)
     np.testing.assert_array_equal(cell(tmp_path / "cut").values, whole.values)
+    # Its seconds are those of the training, over all stops, and of measuring.
+    free = learned("bandit-rl2", options, lambda *_: np.zeros(1), seeds=(3, 4))
+    lines = [
+        (tmp_path / "cut" / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines()
+        for seed in (3, 4)
+    ]
+    trained = sum(json.loads(rows[-1])["seconds"] for rows in lines)
+    assert 0 < trained <= free(tmp_path / "cut").seconds < trained + 0.1
     with pytest.raises(ValueError, match=r"num_tasks = 4 .* resumed with 8"):
         learned("bandit-rl2", {**options, "num_tasks": 8}, rewards, seeds=(3,))(
             tmp_path / "cut"

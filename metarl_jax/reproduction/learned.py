@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,23 +46,21 @@ def learned(
     def cell(directory):
         choice = Choice(name)
         experiment = choice.build(choice.load(), options)
-        values = [
-            measure(
-                experiment.algorithm,
-                trained_agent(experiment, seed, directory),
-            )
-            for seed in seeds
-        ]
-        return Measurement(np.stack(values), setting)
+        trained = [trained_seed(experiment, seed, directory) for seed in seeds]
+        start = time.perf_counter()
+        values = [measure(experiment.algorithm, run.agent) for run in trained]
+        seconds = time.perf_counter() - start
+        seconds += sum(run.metrics[-1]["seconds"] for run in trained)
+        return Measurement(np.stack(values), setting, seconds)
 
     return cell
 
 
-def trained_agent(
+def trained_seed(
     experiment: training.Experiment,
     seed: int,
     directory: Path,
-) -> Agent:
+) -> training.Trained:
     """Trains a seed, or goes on with it, or reads what it learned.
 
     Args:
@@ -70,7 +69,8 @@ def trained_agent(
       directory: where the run is kept, in a directory of its own.
 
     Returns:
-      The agent that adaptation starts from.
+      The finished run: the agent that adaptation starts from, and its metrics, with
+      seconds that count from its first step over all stops.
 
     Raises:
       KeyboardInterrupt: if training was asked to stop; it is saved.
@@ -90,4 +90,4 @@ def trained_agent(
     )
     if not trained.finished or trained.state is None:
         raise KeyboardInterrupt(trained.signal)
-    return trained.state.agent
+    return trained

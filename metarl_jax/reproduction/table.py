@@ -31,10 +31,13 @@ class Measurement(NamedTuple):
       values: `[N]`, one number for each of N independent instances, or `[S, N]` for S
         seeds that were each trained; an exact value is alone.
       setting: what was chosen for it, such as `"c = 0.2"`.
+      seconds: that it took, training that was done in commands before this one
+        included; None for those of the call that measures.
     """
 
     values: np.ndarray
     setting: str = ""
+    seconds: float | None = None
 
 
 class Cell(NamedTuple):
@@ -108,8 +111,8 @@ def episode_cells(
 
     def cell(episode, optimum):
         def measure(directory):
-            values, setting = run(directory.with_name(f"trained--{_slug(row)}"))
-            return Measurement(values[..., episode], setting)
+            whole = run(directory.with_name(f"trained--{_slug(row)}"))
+            return whole._replace(values=whole.values[..., episode])
 
         column = f"episode {episode + 1}"
         return Cell(row, column, measure, optimum=optimum, quick=quick)
@@ -250,13 +253,16 @@ def reproduce(
         with announced(console, f"{number}/{len(missing)}  {cell.row}, {cell.column}"):
             assert cell.measure is not None
             measurement = cell.measure(path.with_suffix(""))
+        seconds = measurement.seconds
+        if seconds is None:
+            seconds = time.perf_counter() - start
         record = {
             "table": table.name,
             "row": cell.row,
             "column": cell.column,
             "seed": seed,
             **measured(measurement),
-            "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(seconds, 2),
             "device": machine.device_name(),
             "versions": machine.versions(),
         }
