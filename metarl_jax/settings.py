@@ -468,6 +468,19 @@ def adam(**lr: float) -> optax.GradientTransformation:
     return optax.adam(value)
 
 
+def clipped_adam(**lr: float) -> optax.GradientTransformation:
+    """Makes Adam for PPO: gradients are clipped to a norm of 0.5.
+
+    Where an advantage is negative, a probability ratio has a gradient however large it
+    is. One such gradient, of a policy whose deviation has become small, would stay in
+    Adam's second moment, and hold all others back, for a thousand updates.
+
+    Raises:
+      ValueError: if the learning rate is not above 0.
+    """
+    return optax.chain(optax.clip_by_global_norm(0.5), adam(**lr))
+
+
 def group_size_for_device(task_group_size: int | None, num_tasks: int) -> int | None:
     """Chooses how many tasks' gradients are computed at once.
 

@@ -417,6 +417,35 @@ def test_every_valid_step_counts_alike_in_every_epoch_of_minibatches():
     assert jnp.any(first != second)
 
 
+def test_no_gradient_of_pretraining_stays_in_adams_second_moment():
+    """A policy that hardly deviates has gradients of hundreds."""
+    algorithm = pretraining(TASKS, POLICY, num_tasks=N, num_episodes=E, num_epochs=1)
+    sure = {"params": {**START["params"], "log_std": jnp.full(2, -6.0)}}
+
+    @jit
+    def after_a_step_and_an_adaptation(key):
+        state = algorithm.init(key)
+        state = state._replace(agent=state.agent._replace(params=sure))
+        new, _ = algorithm.step(key, state)
+        task = TASKS.sample(key)
+        agent = state.agent
+        data = rollout.collect(key, TASKS, POLICY, agent, task, num_episodes=E)[1]
+        return new.outer_state, algorithm.adapt(key, agent, data).inner_state
+
+    for moments, updates in zip(
+        after_a_step_and_an_adaptation(KEY), (1 * 4, 10 * 4), strict=True
+    ):
+        (moment,) = [
+            x.nu for x in jax.tree.leaves(moments, is_leaf=is_adam) if is_adam(x)
+        ]
+        # Of gradients of a norm of 0.5 at most.
+        assert 0 < optax.tree.sum(moment) <= 0.5**2 * (1 - 0.999**updates) * 1.001
+
+
+def is_adam(state):
+    return isinstance(state, optax.ScaleByAdamState)
+
+
 def test_pretraining_equals_a_plain_loop_on_all_tasks_at_once():
     outer_lr, clip, epochs = 0.5, 0.1, 3
     algorithm = pretraining(

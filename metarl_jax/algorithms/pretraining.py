@@ -77,10 +77,12 @@ def pretraining(
       num_episodes: E, episodes of each task.
       num_epochs: times that pretraining uses the steps it collected.
       num_minibatches: updates in such an epoch.
-      outer_optimizer: of pretraining; default `optax.adam(3e-4)`.
+      outer_optimizer: of pretraining; default `optax.adam(3e-4)` after clipping the
+        gradient's norm at 0.5, without which one large gradient stays in Adam's second
+        moment: a negative advantage bounds no ratio.
       num_inner_epochs: times that fine-tuning uses the episodes of a round.
       num_inner_minibatches: updates in such an epoch.
-      inner_optimizer: of fine-tuning; default `optax.adam(3e-4)`.
+      inner_optimizer: of fine-tuning; default likewise.
       clip_range: ε, a step's ratio has no gradient beyond 1 ± ε.
       discount: γ.
       gae_lambda: λ of the advantages, each task's from its own linear baseline, which
@@ -114,8 +116,9 @@ def pretraining(
     ]:
         if count > most:
             raise ValueError(f"{name} must be at most the {most} steps; got {count}")
-    inner_optimizer = optax.adam(3e-4) if inner_optimizer is None else inner_optimizer
-    outer_optimizer = optax.adam(3e-4) if outer_optimizer is None else outer_optimizer
+    clipped = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
+    inner_optimizer = clipped if inner_optimizer is None else inner_optimizer
+    outer_optimizer = clipped if outer_optimizer is None else outer_optimizer
     surrogate = surrogates.clipped(clip_range)
 
     def init(key):

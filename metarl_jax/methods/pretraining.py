@@ -4,7 +4,7 @@ import optax
 
 from metarl_jax.algorithms.pretraining import pretraining as make_pretraining
 from metarl_jax.recipe import Method
-from metarl_jax.settings import PolicySettings, Rounds, adam
+from metarl_jax.settings import PolicySettings, Rounds, clipped_adam
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
 from metarl_jax.validation import check_flags
 
@@ -28,15 +28,15 @@ def build(
     Args:
       num_epochs: passes through one step's data.
       num_minibatches: updates in a pass.
-      outer_lr: learning rate of Adam in pretraining.
+      outer_lr: learning rate of Adam in pretraining; gradients are clipped.
       fine_tuning: adapt, by as many passes; otherwise what was learned stays.
-      inner_lr: learning rate of Adam in fine-tuning.
+      inner_lr: learning rate of Adam in fine-tuning, likewise.
       clip_range: a probability ratio has no gradient beyond 1 plus or minus this.
       discount: discount factor per step.
       gae_lambda: exponent of the advantages' average.
     """
     check_flags(fine_tuning=fine_tuning)
-    tuned = adam(inner_lr=inner_lr)
+    tuned = clipped_adam(inner_lr=inner_lr)
     return make_pretraining(
         tasks,
         policy.make(tasks, tasks.horizon),
@@ -46,7 +46,7 @@ def build(
         num_minibatches=num_minibatches,
         num_inner_epochs=num_epochs,
         num_inner_minibatches=num_minibatches,
-        outer_optimizer=adam(outer_lr=outer_lr),
+        outer_optimizer=clipped_adam(outer_lr=outer_lr),
         inner_optimizer=tuned if fine_tuning else optax.set_to_zero(),
         clip_range=clip_range,
         discount=discount,
