@@ -15,12 +15,15 @@ from jax import jit
 from metarl_jax import rollout
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.distributions import Categorical
+from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.experiments.grid_rl2 import grid_rl2
+from metarl_jax.methods.rl2 import build as rl2_method
 from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU
+from metarl_jax.settings import PPO, Memory
 from metarl_jax.trust_region import TrustRegion
 
 N, E, T = 4, 3, 4
@@ -342,3 +345,16 @@ def check_shapes(experiment):
     new_state, _ = jax.eval_shape(algorithm.step, KEY, state)
     assert new_state == state
     return state
+
+
+def test_the_entropys_weight_falls_by_itself_or_with_the_learning_rate(monkeypatch):
+    monkeypatch.setattr("metarl_jax.methods.rl2.make_rl2", lambda *_, **chosen: chosen)
+    given = bernoulli_bandit(), Memory()
+    options = {"ppo": PPO(decay_steps=8), "entropy_coeff": 0.4}
+    together = rl2_method(*given, **options)["entropy_coeff"]
+    alone = rl2_method(*given, **options, entropy_decay_steps=4)["entropy_coeff"]
+    np.testing.assert_allclose(
+        [[weight(step) for step in (0, 2, 4, 8)] for weight in (together, alone)],
+        [[0.4, 0.3, 0.2, 0.0], [0.4, 0.2, 0.0, 0.0]],
+        atol=1e-7,
+    )

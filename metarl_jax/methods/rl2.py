@@ -4,6 +4,7 @@ from metarl_jax.algorithms.rl2 import rl2 as make_rl2
 from metarl_jax.recipe import Method
 from metarl_jax.settings import PPO, PolicySettings, Trials, decaying
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
+from metarl_jax.validation import check_positive
 
 
 def build(
@@ -14,15 +15,20 @@ def build(
     num_exploration_episodes: int = 0,
     ppo: PPO = PPO(),
     entropy_coeff: float = 0.03,
+    entropy_decay_steps: int | None = None,
 ) -> MetaAlgorithm:
     """Builds RL².
 
     Args:
       num_exploration_episodes: how many episodes of a trial, from the first, are left
         out of the objective.
-      entropy_coeff: first weight of the policy's entropy; it falls linearly to zero
-        with the learning rate.
+      entropy_coeff: first weight of the policy's entropy; it falls linearly to zero.
+      entropy_decay_steps: meta-training steps until it has fallen; by default those of
+        the learning rate.
     """
+    if entropy_decay_steps is None:
+        entropy_decay_steps = ppo.decay_steps
+    check_positive(entropy_decay_steps=entropy_decay_steps)
     length = trials.num_episodes * tasks.horizon
     return make_rl2(
         tasks,
@@ -30,7 +36,7 @@ def build(
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
         num_exploration_episodes=num_exploration_episodes,
-        entropy_coeff=decaying(ppo.decay_steps, entropy_coeff=entropy_coeff),
+        entropy_coeff=decaying(entropy_decay_steps, entropy_coeff=entropy_coeff),
         **ppo.arguments(),
     )
 
