@@ -31,6 +31,7 @@ from metarl_jax.reproduction.measuring import (
     measure,
     trial_returns,
 )
+from metarl_jax.reproduction.pearl_half_circle import pearl_half_circle
 from metarl_jax.reproduction.table import (
     Cell,
     Measurement,
@@ -397,3 +398,19 @@ def test_reproduce_on_the_command_line(tmp_path, monkeypatch, capsys):
 
 if __name__ == "__main__":
     reproduce(small_table([], deadly=("a", "y")), sys.argv[1])
+
+
+def test_goals_met_are_counted_in_the_trials_of_the_returns(tmp_path):
+    table = pearl_half_circle(num_instances=8)
+    cells = {(cell.row, cell.column): cell.measure for cell in table.cells}
+
+    def measured_of(row):
+        measure = cells[row, "episode 6"]
+        assert measure is not None
+        return measure(tmp_path / "a-cell")
+
+    returns = measured_of("exact posterior sampling").values
+    met = measured_of("exact posterior sampling, goal met in %").values
+    assert returns.shape == (8,)
+    np.testing.assert_array_equal(met, np.where(returns > 0, 100.0, 0.0))
+    assert met.mean() > 0

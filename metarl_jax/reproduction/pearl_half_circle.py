@@ -54,8 +54,8 @@ def pearl_half_circle(*, seed: int = 0, num_instances: int = 2000) -> Table:
 
     def met(run):
         def percentage(directory):
-            returns, setting = run(directory)
-            return Measurement(100.0 * (returns > 0), setting)
+            trial = run(directory)
+            return trial._replace(values=100.0 * (trial.values > 0))
 
         return percentage
 
