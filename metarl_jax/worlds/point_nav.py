@@ -7,8 +7,8 @@ point_nav = World(
     point_navigation,
     defaults={
         "all": {"activation": "relu"},
-        # With 0.5, a seed in five soon adapts so far that the trust region, which bounds
-        # policies after adaptation, shrinks, and the one before it drifts away.
+        # With 0.5 a seed in five soon adapts so far that the trust region, which bounds
+        # policies after adaptation, shrinks, and the policy before it drifts away.
         "cavia": {"inner_lr": 0.25},
         # Methods act as often in each task as two rounds of 100 steps do.
         "reptile": {"num_steps": 33},
