@@ -131,8 +131,17 @@ def plain_pass(params, trial):
     return log_probs, values
 
 
-@pytest.mark.parametrize("num_exploration_episodes", [0, 1])
-def test_the_step_is_a_plain_loop_s(num_exploration_episodes):
+def after_a_step(value):
+    """A schedule that is there after one step, and at no other."""
+    return lambda step: value * step
+
+
+@pytest.mark.parametrize(
+    ("num_exploration_episodes", "scheduled"),
+    [(0, lambda value: value), (1, after_a_step)],
+    ids=["numbers", "schedules"],
+)
+def test_the_step_is_a_plain_loop_s(num_exploration_episodes, scheduled):
     """Two epochs of two minibatches by plain gradient descent."""
     lr = 2.0
 
@@ -147,12 +156,13 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes):
             num_minibatches=2,
             outer_optimizer=optax.sgd(lr),
             clip_range=clip,
-            entropy_coeff=entropy,
+            entropy_coeff=scheduled(entropy),
             value_coeff=value,
             discount=discount,
-            gae_lambda=gae_lambda,
+            gae_lambda=scheduled(gae_lambda),
         )
-        return algorithm.step(KEY, algorithm.init(jax.random.key(0)))
+        start = algorithm.init(jax.random.key(0))
+        return algorithm.step(KEY, start._replace(step=start.step + 1))
 
     # Every number may be traced: a sweep is one program; its first member is checked.
     settings = [lr, CLIP, ENTROPY, VALUE, DISCOUNT, GAE_LAMBDA]
@@ -347,7 +357,9 @@ def check_shapes(experiment):
     return state
 
 
-def test_the_entropys_weight_falls_by_itself_or_with_the_learning_rate(monkeypatch):
+def test_what_changes_while_training_does_so_in_the_steps_that_it_is_given(
+    monkeypatch,
+):
     monkeypatch.setattr("metarl_jax.methods.rl2.make_rl2", lambda *_, **chosen: chosen)
     given = bernoulli_bandit(), Memory()
     options = {"ppo": PPO(decay_steps=8), "entropy_coeff": 0.4}
@@ -358,3 +370,10 @@ def test_the_entropys_weight_falls_by_itself_or_with_the_learning_rate(monkeypat
         [[0.4, 0.3, 0.2, 0.0], [0.4, 0.2, 0.0, 0.0]],
         atol=1e-7,
     )
+    rising = PPO(decay_steps=8, gae_lambda=0.6)
+    gae_lambda = rl2_method(*given, ppo=rising, final_gae_lambda=1.0)["gae_lambda"]
+    np.testing.assert_allclose(
+        [gae_lambda(step) for step in (0, 4, 8, 9)], [0.6, 0.8, 1.0, 1.0]
+    )
+    with pytest.raises(ValueError, match=r"final_gae_lambda .* got 1\.5"):
+        rl2_method(*given, ppo=rising, final_gae_lambda=1.5)

@@ -177,7 +177,8 @@ WRONG: dict[str, list[Any]] = {
 # for it, and what is below.
 ZERO = (0, 1e-60)
 MAY_BE: dict[str, tuple] = {
-    **dict.fromkeys(("discount", "gae_lambda", "trial_fraction", "epsilon"), ZERO),
+    **dict.fromkeys(("discount", "gae_lambda", "final_gae_lambda"), ZERO),
+    **dict.fromkeys(("trial_fraction", "epsilon"), ZERO),
     **dict.fromkeys(("value_coeff", "entropy_coeff", "kl_coeff"), ZERO),
     **dict.fromkeys(("climb_coeff", "clone_coeff", "critic_coeff"), ZERO),
     **dict.fromkeys(("roam_fraction", "relabel_fraction", "hindsight_fraction"), ZERO),

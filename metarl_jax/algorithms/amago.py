@@ -61,8 +61,8 @@ from metarl_jax.validation import (
     check_policy,
     check_positive,
     check_remembers,
-    check_schedules,
     check_sizes,
+    first_values,
     shown,
     trajectory,
 )
@@ -200,14 +200,15 @@ def amago(
         roam_fraction=roam_fraction,
         relabel_fraction=relabel_fraction,
         hindsight_fraction=hindsight_fraction,
+        **first_values(exploration=exploration),
     )
     check_above_zero(target_rate=target_rate)
     check_not_negative(
-        climb_coeff=climb_coeff, clone_coeff=clone_coeff, critic_coeff=critic_coeff
+        climb_coeff=climb_coeff,
+        clone_coeff=clone_coeff,
+        critic_coeff=critic_coeff,
+        **first_values(entropy_coeff=entropy_coeff),
     )
-    check_schedules(entropy_coeff=entropy_coeff, exploration=exploration)
-    if not callable(exploration):
-        check_fraction(exploration=exploration)
     check_optimizers(optimizer=optimizer)
     check_policy(tasks, policy, parallel_episodes=False)
     check_remembers(policy, "AMAGO")

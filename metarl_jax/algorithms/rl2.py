@@ -44,7 +44,7 @@ from metarl_jax.validation import (
     check_policy,
     check_positive,
     check_remembers,
-    check_schedules,
+    first_values,
 )
 
 
@@ -107,7 +107,7 @@ def rl2(
     value_coeff: float | jax.Array = 0.5,
     entropy_coeff: float | jax.Array | optax.Schedule = 0.01,
     discount: float | jax.Array = 0.99,
-    gae_lambda: float | jax.Array = 0.95,
+    gae_lambda: float | jax.Array | optax.Schedule = 0.95,
 ) -> MetaAlgorithm:
     """Builds RL² for a task distribution and any policy.
 
@@ -134,7 +134,8 @@ def rl2(
       entropy_coeff: weight of the policy's entropy; or a schedule of it, a function of
         the meta-training steps taken.
       discount: γ, per step, across episode ends.
-      gae_lambda: λ, likewise.
+      gae_lambda: λ, likewise; or a schedule of it. The lower, the less noise, and the
+        more is credited by what the critic says of what an action taught the agent.
 
     Returns:
       A `MetaAlgorithm`.
@@ -151,10 +152,11 @@ def rl2(
         num_epochs=num_epochs,
         num_minibatches=num_minibatches,
     )
-    check_fraction(discount=discount, gae_lambda=gae_lambda)
+    check_fraction(discount=discount, **first_values(gae_lambda=gae_lambda))
     check_above_zero(clip_range=clip_range)
-    check_not_negative(value_coeff=value_coeff)
-    check_schedules(entropy_coeff=entropy_coeff)
+    check_not_negative(
+        value_coeff=value_coeff, **first_values(entropy_coeff=entropy_coeff)
+    )
     check_outer_optimizer(outer_optimizer)
     check_optimizers(critic_optimizer=critic_optimizer)
     check_at_least(0, num_exploration_episodes=num_exploration_episodes)
@@ -213,7 +215,7 @@ def rl2(
 
         return map_tasks(one_trial)(steps)
 
-    def prepare(params, trajectories):
+    def prepare(params, trajectories, step):
         """Makes trajectories `[N, E, T, ...]` a batch."""
         steps = jax.vmap(trials.stream)(trajectories)
         old, value = replay(params, steps)
@@ -221,7 +223,7 @@ def rl2(
             partial(
                 trials.advantages,
                 discount=discount,
-                gae_lambda=gae_lambda,
+                gae_lambda=_at(step, gae_lambda),
                 num_exploration_episodes=num_exploration_episodes,
             )
         )(steps, value)
@@ -298,8 +300,8 @@ def rl2(
         trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
-        batch = prepare(params, trajectories)
-        weight = entropy_coeff(state.step) if callable(entropy_coeff) else entropy_coeff
+        batch = prepare(params, trajectories, state.step)
+        weight = _at(state.step, entropy_coeff)
         accepted, step_norm = jnp.asarray(True), ()
         if isinstance(outer_optimizer, TrustRegion):
             params, moved = natural_step(params, batch, weight, outer_optimizer)
@@ -349,6 +351,11 @@ def rl2(
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)
+
+
+def _at(step, value) -> Any:
+    """Returns what a schedule says at a step, or the number that there is instead."""
+    return value(step) if callable(value) else value
 
 
 def _default_optimizer(optimizer):

@@ -1,10 +1,12 @@
 """A policy with memory, trained by PPO (Duan et al. 2016, arXiv 1611.02779)."""
 
+import optax
+
 from metarl_jax.algorithms.rl2 import rl2 as make_rl2
 from metarl_jax.recipe import Method
 from metarl_jax.settings import PPO, PolicySettings, Trials, decaying
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
-from metarl_jax.validation import check_positive
+from metarl_jax.validation import check_fraction, check_positive
 
 
 def build(
@@ -16,6 +18,7 @@ def build(
     ppo: PPO = PPO(),
     entropy_coeff: float = 0.03,
     entropy_decay_steps: int | None = None,
+    final_gae_lambda: float | None = None,
 ) -> MetaAlgorithm:
     """Builds RL².
 
@@ -25,10 +28,18 @@ def build(
       entropy_coeff: first weight of the policy's entropy; it falls linearly to zero.
       entropy_decay_steps: meta-training steps until it has fallen; by default those of
         the learning rate.
+      final_gae_lambda: exponent of the advantages' average to which the first one goes
+        linearly, with the learning rate; by default it stays.
     """
     if entropy_decay_steps is None:
         entropy_decay_steps = ppo.decay_steps
     check_positive(entropy_decay_steps=entropy_decay_steps)
+    arguments = ppo.arguments()
+    if final_gae_lambda is not None:
+        check_fraction(gae_lambda=ppo.gae_lambda, final_gae_lambda=final_gae_lambda)
+        arguments["gae_lambda"] = optax.linear_schedule(
+            ppo.gae_lambda, final_gae_lambda, ppo.decay_steps
+        )
     length = trials.num_episodes * tasks.horizon
     return make_rl2(
         tasks,
@@ -37,7 +48,7 @@ def build(
         num_episodes=trials.num_episodes,
         num_exploration_episodes=num_exploration_episodes,
         entropy_coeff=decaying(entropy_decay_steps, entropy_coeff=entropy_coeff),
-        **ppo.arguments(),
+        **arguments,
     )
 
 

@@ -6,8 +6,8 @@ Each raises a `ValueError` of one sentence with the value and what is required o
 from metarl_jax.validation.optimizers import (
     check_differentiable,
     check_optimizers,
-    check_schedules,
     check_surrogates,
+    first_values,
 )
 from metarl_jax.validation.policies import (
     check_agent,
@@ -66,11 +66,11 @@ __all__ = [
     "check_policy",
     "check_positive",
     "check_remembers",
-    "check_schedules",
     "check_seed",
     "check_sizes",
     "check_surrogates",
     "check_tasks",
+    "first_values",
     "has_memory",
     "reason",
     "shown",

@@ -9,7 +9,7 @@ import optax
 from jax.core import Tracer
 
 from metarl_jax.promotion import standard_promotion
-from metarl_jax.validation.scalars import GREATEST, check_not_negative, reason, shown
+from metarl_jax.validation.scalars import GREATEST, reason, shown
 
 # How the one that moves nothing on purpose is recognised.
 _SET_TO_ZERO = getattr(optax.set_to_zero().update, "__qualname__", None)
@@ -119,22 +119,25 @@ def _slope_of_update(optimizer: Any) -> jax.Array:
     return jax.grad(moved)(jnp.array([1.0, 0.0]))
 
 
-def check_schedules(**schedules: Any) -> None:
-    """Raises a `ValueError` that names the first which is neither weight nor schedule.
+def first_values(**schedules: Any) -> dict[str, Any]:
+    """Returns what is to be checked of schedules, their value at step 0; or numbers.
 
-    A schedule is a function of the steps taken; its first value is looked at.
+    Raises:
+      ValueError: if one is a function, but not of the steps taken.
     """
+    values = {}
     for name, value in schedules.items():
-        if callable(value):
-            try:
-                value = jnp.asarray(value(jnp.zeros((), jnp.int32)))
-            except Exception as error:
-                raise ValueError(
-                    f"{name} must be a number, or a function of the steps taken that "
-                    f"returns one; got {shown(value)}, {reason(error)}"
-                ) from error
-            name = f"{name} at step 0"
-        check_not_negative(**{name: value})
+        if not callable(value):
+            values[name] = value
+            continue
+        try:
+            values[f"{name} at step 0"] = jnp.asarray(value(jnp.zeros((), jnp.int32)))
+        except Exception as error:
+            raise ValueError(
+                f"{name} must be a number, or a function of the steps taken that "
+                f"returns one; got {shown(value)}, {reason(error)}"
+            ) from error
+    return values
 
 
 def check_surrogates(**surrogates: Any) -> None:
