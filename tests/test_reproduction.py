@@ -396,10 +396,6 @@ def test_reproduce_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert "seed 0" in line
 
 
-if __name__ == "__main__":
-    reproduce(small_table([], deadly=("a", "y")), sys.argv[1])
-
-
 def test_goals_met_are_counted_in_the_trials_of_the_returns(tmp_path):
     table = pearl_half_circle(num_instances=8)
     cells = {(cell.row, cell.column): cell.measure for cell in table.cells}
@@ -414,3 +410,7 @@ def test_goals_met_are_counted_in_the_trials_of_the_returns(tmp_path):
     assert returns.shape == (8,)
     np.testing.assert_array_equal(met, np.where(returns > 0, 100.0, 0.0))
     assert met.mean() > 0
+
+
+if __name__ == "__main__":
+    reproduce(small_table([], deadly=("a", "y")), sys.argv[1])
