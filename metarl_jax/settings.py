@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from metarl_jax import surrogates
+from metarl_jax import surrogates, updates
 from metarl_jax.policies import hypernetwork
 from metarl_jax.policies.decoders import RewardPerState, transition_decoder
 from metarl_jax.policies.hypernetwork import hypernetwork_policy
@@ -469,16 +469,14 @@ def adam(**lr: float) -> optax.GradientTransformation:
 
 
 def clipped_adam(**lr: float) -> optax.GradientTransformation:
-    """Makes Adam for PPO: gradients are clipped to a norm of 0.5.
-
-    Where an advantage is negative, a probability ratio has a gradient however large it
-    is. One such gradient, of a policy whose deviation has become small, would stay in
-    Adam's second moment, and hold all others back, for a thousand updates.
+    """Makes Adam for PPO (`metarl_jax.updates.clipped_adam`), likewise.
 
     Raises:
       ValueError: if the learning rate is not above 0.
     """
-    return optax.chain(optax.clip_by_global_norm(0.5), adam(**lr))
+    check_above_zero(**lr)
+    (value,) = lr.values()
+    return updates.clipped_adam(value)
 
 
 def group_size_for_device(task_group_size: int | None, num_tasks: int) -> int | None:

@@ -11,6 +11,16 @@ from metarl_jax.promotion import standard_promotion
 from metarl_jax.types import Params, State
 
 
+def clipped_adam(lr: float = 3e-4) -> optax.GradientTransformation:
+    """Makes Adam for PPO: gradients are clipped to a norm of 0.5.
+
+    Where an advantage is negative, a probability ratio has a gradient however large it
+    is. One such gradient, of a policy whose deviation has become small, would stay in
+    Adam's second moment, and hold all others back, for a thousand updates.
+    """
+    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(lr))
+
+
 @standard_promotion()
 def descend(
     optimizer: optax.GradientTransformation,

@@ -77,9 +77,7 @@ def pretraining(
       num_episodes: E, episodes of each task.
       num_epochs: times that pretraining uses the steps it collected.
       num_minibatches: updates in such an epoch.
-      outer_optimizer: of pretraining; default `optax.adam(3e-4)` after clipping the
-        gradient's norm at 0.5, without which one large gradient stays in Adam's second
-        moment: a negative advantage bounds no ratio.
+      outer_optimizer: of pretraining; default `metarl_jax.updates.clipped_adam()`.
       num_inner_epochs: times that fine-tuning uses the episodes of a round.
       num_inner_minibatches: updates in such an epoch.
       inner_optimizer: of fine-tuning; default likewise.
@@ -116,9 +114,9 @@ def pretraining(
     ]:
         if count > most:
             raise ValueError(f"{name} must be at most the {most} steps; got {count}")
-    clipped = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
-    inner_optimizer = clipped if inner_optimizer is None else inner_optimizer
-    outer_optimizer = clipped if outer_optimizer is None else outer_optimizer
+    default = updates.clipped_adam()
+    inner_optimizer = default if inner_optimizer is None else inner_optimizer
+    outer_optimizer = default if outer_optimizer is None else outer_optimizer
     surrogate = surrogates.clipped(clip_range)
 
     def init(key):

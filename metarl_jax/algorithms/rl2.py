@@ -125,8 +125,8 @@ def rl2(
       num_epochs: passes through one step's data.
       num_minibatches: updates in a pass. A minibatch is made of whole trials.
       outer_optimizer: an optax transformation, which makes it PPO, or a `TrustRegion`,
-        which takes one step for all of the data; default `optax.adam(3e-4)` after
-        clipping gradients to a norm of 0.5.
+        which takes one step for all of the data; default
+        `metarl_jax.updates.clipped_adam()`.
       critic_optimizer: for a critic of its own; default the same as the default above.
       clip_range: ε, a ratio has no gradient beyond 1 ± ε. A trust region ignores it.
       value_coeff: weight of the squared value error, relative to the variance of what
@@ -178,15 +178,17 @@ def rl2(
             "a TrustRegion moves no value head; a critic of its own is required, got "
             "None"
         )
+    default = updates.clipped_adam()
     if isinstance(outer_optimizer, TrustRegion):
         surrogate = surrogates.likelihood_ratio
         # The gradient steps are then the critic's alone.
         policy_optimizer = optax.set_to_zero()
     else:
         surrogate = surrogates.clipped(clip_range)
-        policy_optimizer = _default_optimizer(outer_optimizer)
+        policy_optimizer = default if outer_optimizer is None else outer_optimizer
+    critic_optimizer = default if critic_optimizer is None else critic_optimizer
     optimizer = optax.partition(
-        {"policy": policy_optimizer, "critic": _default_optimizer(critic_optimizer)},
+        {"policy": policy_optimizer, "critic": critic_optimizer},
         {"policy": "policy", "critic": "critic"},
     )
 
@@ -356,9 +358,3 @@ def rl2(
 def _at(step, value) -> Any:
     """Returns what a schedule says at a step, or the number that there is instead."""
     return value(step) if callable(value) else value
-
-
-def _default_optimizer(optimizer):
-    if optimizer is not None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(3e-4))
