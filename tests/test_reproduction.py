@@ -23,7 +23,7 @@ from metarl_jax.envs.bandit import correlated_bandit
 from metarl_jax.experiments.bandit_rl2 import bandit_rl2
 from metarl_jax.intervals import summarise
 from metarl_jax.reproduction import TABLES, figure, load_table
-from metarl_jax.reproduction.learned import learned
+from metarl_jax.reproduction.learned import curve, learned
 from metarl_jax.reproduction.measuring import (
     agent_returns,
     best_of,
@@ -302,6 +302,13 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     )
     assert whole.values.shape == (2, 600)
     assert set(np.unique(whole.values)) == {0.0, 1.0, 2.0}
+    # Its curve is what its seeds' metrics say, of trials of two pulls.
+    assert whole.curve is not None
+    assert whole.curve["environment_steps"] == [8, 16]
+    for seed, returns in zip((3, 4), np.transpose(whole.curve["return"]), strict=True):
+        rows = (tmp_path / "whole" / f"seed-{seed}" / "metrics.jsonl").read_text()
+        there = [json.loads(row)["return_after"] for row in rows.splitlines()]
+        np.testing.assert_allclose(returns, there, atol=6e-4)
     # Of the two seeds' runs one stopped halfway, and one before its first record.
     once = learned("bandit-rl2", {**options, "num_steps": 1}, rewards, seeds=(3,))
     once(tmp_path / "cut")
@@ -319,6 +326,39 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
         learned("bandit-rl2", {**options, "num_tasks": 8}, rewards, seeds=(3,))(
             tmp_path / "cut"
         )
+
+
+def test_a_curve_is_of_all_episodes_of_a_trial_and_of_equal_pieces():
+    rows = [{"episode_returns": [i, 0.5]} for i in range(120)]
+    made = curve([rows, rows[::-1]], 10)
+    assert made is not None
+    assert len(made["return"]) == len(made["environment_steps"]) == 60
+    assert made["environment_steps"][:2] == [20, 40]
+    assert made["environment_steps"][-1] == 1200
+    assert made["return"][1] == [2.5 + 0.5, 116.5 + 0.5]
+    assert curve([rows], None) is None
+    assert curve([[{"loss": 1.0, "return_after": 3.0}]], 10) is None
+
+
+def test_what_was_trained_is_drawn_as_it_learned(tmp_path):
+    result = reproduce(small_table([]), tmp_path, quiet=True)
+    path = tmp_path / "curves.png"
+    assert figure.draw_curves(result, path) is None
+    assert not path.exists()
+    made = {"environment_steps": [1_000_000, 2_000_000], "return": [[1, 2], [3, 5]]}
+    first = {**result["cells"][0], "curve": made, "mean": 4.0, "published": 4.5}
+    cells = [first, *result["cells"][1:]]
+    drawn = figure.curves_figure({**result, "cells": cells}, [first])
+    (axes,) = drawn.axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [1, 3])
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), [2, 5])
+    assert set(lines["published"].get_ydata()) == {4.5}
+    assert set(lines["when trained"].get_ydata()) == {4.0}
+    (axes,) = figure.curves_figure({**result, "lower_is_better": True}, [first]).axes
+    assert len(axes.lines) == 2  # a regret is not on the axis of returns
+    assert figure.draw_curves({**result, "cells": cells}, path) == path
 
 
 def test_a_cell_out_of_reach_is_named_and_has_no_number(tmp_path):

@@ -49,7 +49,11 @@ def reproduce(args: list[str]) -> int:
         seed=options.seed,
         quick=options.quick,
     )
-    drawn = figure.draw(result, output_dir / table.FIGURE)
+    drawn = [
+        figure.draw(result, output_dir / table.FIGURE),
+        figure.draw_curves(result, output_dir / table.CURVES),
+    ]
     say(table.layout(result))
-    say(f"{output_dir}: {table.TABLE}, {drawn.name}")
+    names = [table.TABLE, *(path.name for path in drawn if path)]
+    say(f"{output_dir}: {', '.join(names)}")
     return 0

@@ -1,6 +1,6 @@
 """The figure of a reproduced table, from what was recorded of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,55 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
         raise ValueError(f"{result['table']}: no cell has been computed yet")
     with rc_context(STYLE):
         return write_png(table_figure(result), path)
+
+
+def draw_curves(result: Mapping[str, Any], path: Path) -> Path | None:
+    """Draws how the cells that were trained have learned, a panel each.
+
+    Args:
+      result: what `reproduce` returned.
+      path: of the PNG.
+
+    Returns:
+      The path; None if no cell has a curve.
+
+    Raises:
+      ValueError: if the file cannot be written.
+    """
+    cells = [cell for cell in result["cells"] if cell.get("curve")]
+    if not cells:
+        return None
+    with rc_context(STYLE):
+        return write_png(curves_figure(result, cells), path)
+
+
+def curves_figure(
+    result: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """Draws the return of a trial against environment steps, a line each seed."""
+    width = min(3, len(cells))
+    height = -(-len(cells) // width)
+    figure = Figure(figsize=(4 * width, 3 * height + 0.6), layout="constrained")
+    all_axes = figure.subplots(height, width, squeeze=False)
+    for axes in all_axes.flat[len(cells) :]:
+        axes.set_visible(False)
+    for axes, cell in zip(all_axes.flat, cells, strict=False):
+        steps = np.array(cell["curve"]["environment_steps"]) / 1e6
+        for seed, returns in enumerate(np.transpose(cell["curve"]["return"])):
+            label = "a seed, while training" if seed == 0 else None
+            axes.plot(steps, returns, color=PALETTE[0], lw=1, label=label)
+        levels = {"published": (PALETTE[1], "-"), "mean": ("black", "--")}
+        for name, (colour, style) in levels.items():
+            # A regret is not a return.
+            if cell[name] is not None and not result.get("lower_is_better"):
+                label = "when trained" if name == "mean" else name
+                axes.axhline(cell[name], color=colour, ls=style, lw=1.4, label=label)
+        axes.set_title(f"{cell['row']}, {cell['column']}", loc="left")
+        axes.set_xlabel("environment steps, millions")
+    all_axes[0, 0].set_ylabel("return of a trial")
+    all_axes[0, 0].legend(loc="lower right")
+    figure.suptitle(result["title"], x=0.01, ha="left", fontsize=12)
+    return figure
 
 
 def table_figure(result: Mapping[str, Any]) -> Figure:

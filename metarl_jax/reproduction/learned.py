@@ -17,6 +17,7 @@ from metarl_jax.runs import files
 from metarl_jax.types import Agent, MetaAlgorithm
 
 SEEDS = (0, 1, 2)
+NUM_POINTS = 60  # of a curve, each a mean over as large a piece of training
 
 
 def learned(
@@ -51,9 +52,37 @@ def learned(
         values = [measure(experiment.algorithm, run.agent) for run in trained]
         seconds = time.perf_counter() - start
         seconds += sum(run.metrics[-1]["seconds"] for run in trained)
-        return Measurement(np.stack(values), setting, seconds)
+        config = files.read_config(directory / f"seed-{seeds[0]}")
+        metrics = [run.metrics for run in trained]
+        learning = curve(metrics, config.get("environment_steps"))
+        return Measurement(np.stack(values), setting, seconds, learning)
 
     return cell
+
+
+def curve(
+    metrics: Sequence[Sequence[Mapping[str, Any]]], steps: int | None
+) -> dict[str, Any] | None:
+    """Returns the return of a trial while seeds were trained, against what it took.
+
+    Args:
+      metrics: of each seed's run, of as many meta-training steps.
+      steps: of the environment in one of these; None where that is not known.
+
+    Returns:
+      `environment_steps` `[P]` of a seed and `return` `[P, S]`, of all episodes of a
+      trial; None where no trial is met, such as by what learns from examples.
+    """
+    if steps is None or "episode_returns" not in metrics[0][0]:
+        return None
+    returns = [[np.sum(row["episode_returns"]) for row in rows] for rows in metrics]
+    count = len(returns[0])
+    pieces = np.array_split(np.arange(count), min(NUM_POINTS, count))
+    means = [np.mean(np.array(returns)[:, piece], axis=1) for piece in pieces]
+    return {
+        "environment_steps": [int(steps * (piece[-1] + 1)) for piece in pieces],
+        "return": np.round(means, 3).tolist(),
+    }
 
 
 def trained_seed(

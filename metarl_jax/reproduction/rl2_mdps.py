@@ -50,7 +50,7 @@ TRAINING = {
     **{"gae_lambda": 0.6, "num_steps": 500, "decay_steps": 650},
 }
 
-NOT_TRAINED = "the budget is ten minutes of two CPU cores for each seed"
+NOT_TRAINED = "the budget is an hour of a CPU core for each seed"
 
 
 def rl2_mdps(

@@ -22,6 +22,7 @@ from metarl_jax.runs.progress import announced
 CELLS = "cells"
 TABLE = "table.json"
 FIGURE = "table.png"
+CURVES = "curves.png"
 
 
 class Measurement(NamedTuple):
@@ -33,11 +34,14 @@ class Measurement(NamedTuple):
       setting: what was chosen for it, such as `"c = 0.2"`.
       seconds: that it took, training that was done in commands before this one
         included; None for those of the call that measures.
+      curve: of what was trained, `environment_steps` `[P]` and the mean `return` of a
+        trial while training, `[P, S]`; None where nothing was.
     """
 
     values: np.ndarray
     setting: str = ""
     seconds: float | None = None
+    curve: Mapping[str, Any] | None = None
 
 
 class Cell(NamedTuple):
@@ -265,6 +269,7 @@ def reproduce(
             "seconds": round(seconds, 2),
             "device": machine.device_name(),
             "versions": machine.versions(),
+            **({"curve": measurement.curve} if measurement.curve else {}),
         }
         found[path] = files.jsonable(record)
         files.write_json(path, record)
@@ -281,6 +286,7 @@ def reproduce(
         "columns": list(dict.fromkeys(cell.column for cell in table.cells)),
         "published_instances": table.published_instances,
         "notes": table.notes,
+        "lower_is_better": table.lower_is_better,
         "left_out": len(reached) - len(records),
         "cells": records,
         "not_reached": [
