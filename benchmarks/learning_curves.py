@@ -13,7 +13,11 @@ from metarl_jax.reproduction.figure import draw_curves
 
 TABLES = Path(__file__).parent / "results" / "reproductions"
 PAGES = Path(__file__).parent.parent / "docs" / "results"
-NAMES = {"rl2-bandits": "bandits", "rl2-mdps": "mdps"}
+NAMES = {
+    "rl2-bandits": "bandits",
+    "rl2-mdps": "mdps",
+    "wang-bandits": "dependent-arms",
+}
 
 
 def main() -> None:

@@ -46,8 +46,22 @@ _LONG = {
     **{"core": "gru", "num_tasks": 256, "entropy_coeff": 0.1},
     **{"num_steps": 1000, "decay_steps": 1000},
 }
+_LONGEST = {
+    "core": "gru",
+    "size": 128,
+    "hidden_sizes": (128,),
+    "num_tasks": 256,
+    "num_epochs": 1,
+    "num_minibatches": 16,
+    "gae_lambda": 0.9,
+    "final_gae_lambda": 1.0,
+    "entropy_coeff": 0.06,
+    "entropy_decay_steps": 2750,
+    "num_steps": 3000,
+    "decay_steps": 3000,
+}
 TRAINING = {
-    "independent": {**_LONG, "num_steps": 2000, "decay_steps": 2000},
+    "independent": _LONGEST,
     "medium": _LONG,
     "hard": _LONG,
 }
