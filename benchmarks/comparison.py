@@ -6,9 +6,17 @@ Trains `point-nav` with each method, five seeds in one compiled program, and eva
 them on the same held-out goals: 20 tasks × 20 episodes × 100 steps a round, 8 million
 environment steps a seed. Every method runs in a process of its own, so that its peak
 memory is its own. Its seconds are its steps times the median step that `step_time.py`
-has recorded of it, alone on the machine: run that first. Methods already recorded with
-the same settings are not run again; `--methods` without one runs none. Writes JSON,
-draws `docs/comparison.png` and lays out the table of `docs/results/methods.md`.
+has recorded of it, alone on the machine: run that first.
+
+`--tuned` tunes each method alike before: a sweep of sixteen settings, four of its step
+in adaptation and four of its step in meta-training, a quarter to twice its defaults,
+each one other seed for half of the steps; what returns most after adaptation to
+held-out goals is taken. It is then evaluated on goals that no sweep has seen.
+
+Methods already recorded with the same settings are not run again, nor what a sweep in
+`--sweeps` has run; `--methods` without one runs none. Writes JSON, draws
+`docs/comparison.png` or `docs/comparison-tuned.png` and lays out the tables of
+`docs/results/methods.md`.
 """
 
 import argparse
@@ -25,14 +33,17 @@ from matplotlib.figure import Figure
 from measuring import hardware, rewritten, rounds, write
 from telling_apart import by_seed, lines
 
+import metarl_jax
 from metarl_jax.intervals import interquartile_mean, summarise
+from metarl_jax.options import written
 from metarl_jax.plotting import PALETTE, STYLE
 
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
-FIGURE = ROOT / "docs" / "comparison.png"
+TUNED = RECORD.with_stem("comparison-tuned")
 PAGE = ROOT / "docs" / "results" / "methods.md"
 STEP_TIMES = Path(__file__).parent / "results" / "step_time.json"
+WORLD = "point-nav"
 REFERENCE = "maml"
 SCRATCH = "from scratch"
 GROUPS = {
@@ -74,18 +85,71 @@ NAMES = {
     "task-shown": "told the goal",
     SCRATCH: "PPO from scratch",
 }
+SYMBOLS = {"inner_lr": "α", "outer_lr": "β", "max_kl": "δ", "clip_range": "ε"}
+FACTORS = (0.25, 0.5, 1.0, 2.0)  # of the defaults, of either of two options
+SEARCH_SEED, GOALS = 100, 1
 # Metrics of so many environment steps (in rounds of one seed) are averaged.
 SMOOTHED_ROUNDS = 12
 
 
-def run(method: str, num_seeds: int, options: list[str]) -> dict:
-    """Trains and evaluates one method as a user would, and reads its records."""
+def varied(method: str) -> dict[str, list[float]]:
+    """Returns what is searched: the steps of adaptation and of meta-training."""
+    options = metarl_jax.make_experiment(WORLD, method=method).origin.options
+    outer = "max_kl" if "max_kl" in options else "outer_lr"
+    # Who does not adapt has a range of ratios to choose instead.
+    inner = "inner_lr" if options.get("fine_tuning", True) else "clip_range"
+    # Six digits: of a float32, and in the names of runs.
+    return {
+        name: [float(f"{factor * options[name]:.6g}") for factor in FACTORS]
+        for name in (inner, outer)
+    }
+
+
+def search(method: str, directory: Path, options: list[str]) -> dict:
+    """Sweeps a method's settings as a user would, and returns what was found."""
+    vary = varied(method)
+    whole = metarl_jax.make_experiment(WORLD, method=method).num_steps
+    command = [sys.executable, "-m", "metarl_jax.cli", "sweep", WORLD]
+    command += ["--method", method, "--num-steps", str(max(1, whole // 2)), *options]
+    command += ["--seed", str(SEARCH_SEED), "--output-dir", str(directory / method)]
+    for name, values in vary.items():
+        command += ["--vary", name.replace("_", "-"), *map(str, values)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = json.loads((directory / method / "sweep.json").read_text())
+    runs = [
+        {**row["options"], "return_mean": row.get("return_mean")}
+        for row in found["runs"]
+    ]
+    return {
+        "vary": vary,
+        "num_steps": found["options"]["num_steps"],
+        "seed": SEARCH_SEED,
+        "runs": runs,
+        "chosen": found["runs"][0]["options"],
+    }
+
+
+def run(method: str, num_seeds: int, options: list[str], sweeps: Path | None) -> dict:
+    """Trains and evaluates one method as a user would, and reads its records.
+
+    Args:
+      method: its name.
+      num_seeds: in one program.
+      options: of the command line.
+      sweeps: where it is tuned before, and then evaluated on other goals; None takes
+        the defaults.
+    """
+    found = None if sweeps is None else search(method, sweeps, options)
+    cli = [sys.executable, "-m", "metarl_jax.cli"]
     with tempfile.TemporaryDirectory() as directory:
         run_dir = Path(directory) / method
-        command = [sys.executable, "-m", "metarl_jax.cli", "train", "point-nav"]
-        command += ["--method", method, "--num-seeds", str(num_seeds)]
-        command += ["--output-dir", str(run_dir), *options]
+        command = [*cli, "train", WORLD, "--method", method, *options]
+        command += ["--num-seeds", str(num_seeds), "--output-dir", str(run_dir)]
+        command += [] if found is None else written(found["chosen"])
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if found is not None:
+            command = [*cli, "evaluate", str(run_dir), "--seed", str(GOALS)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         evaluation = json.loads((run_dir / "evaluation.json").read_text())
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()
         config = json.loads((run_dir / "config.json").read_text())
@@ -100,6 +164,7 @@ def run(method: str, num_seeds: int, options: list[str]) -> dict:
     # A few dozen points are all that can be seen of a curve.
     kept = np.unique(np.linspace(0, len(smoothed) - 1, 40).round().astype(int))
     return {
+        **({} if found is None else {"search": found}),
         "options": settings,
         "environment_steps": num_rounds * steps * len(metrics),
         "curve": {
@@ -215,35 +280,53 @@ def table(records: dict[str, dict], seconds: dict[str, float]) -> str:
     target = records[REFERENCE]["return_mean"][1] - 2 if REFERENCE in records else None
     lines = [
         "| method | 0 steps | 1 step | 3 steps | seconds a seed | "
-        f"to {target:.1f} | peak MiB |"
-        if target is not None
-        else "| method | 0 steps | 1 step | 3 steps | seconds a seed | | peak MiB |",
+        f"{'' if target is None else f'to {target:.1f} '}| peak MiB |",
         "|---|---|---|---|---|---|---|",
     ]
-
-    def returns(row):
-        cells = []
-        for k in (0, 1, 3):
-            low, high = row["return_ci"][k]
-            cells.append(f"{row['return_mean'][k]:.1f} ({low:.1f} … {high:.1f})")
-        return " | ".join(cells)
-
     for name, record in records.items():
         share = None if target is None else share_until(record, target)
         lines.append(
-            f"| {NAMES[name]} | {returns(record)} | {seconds[name]:.0f} | "
+            f"| {NAMES[name]} | {_returns(record)} | {seconds[name]:.0f} | "
             f"{'–' if share is None else f'{share * seconds[name]:.0f}'} | "
             f"{record['training_peak_memory_mib']:.0f} |"
         )
     if "pretraining" in records:
         scratch = records["pretraining"]["references"]["random initialisation"]
-        lines.append(f"| {NAMES[SCRATCH]} | {returns(scratch)} | 0 | – | |")
+        lines.append(f"| {NAMES[SCRATCH]} | {_returns(scratch)} | 0 | – | |")
     return "\n".join(lines)
+
+
+def tuned_table(records: dict[str, dict]) -> str:
+    """Lays out method × chosen setting × return after 0, 1, 3 steps × weakest seed."""
+    lines = [
+        "| method | chosen of sixteen | 0 steps | 1 step | 3 steps | weakest seed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, record in records.items():
+        chosen = ", ".join(
+            f"{SYMBOLS[option]} = {value:g}"
+            for option, value in record["search"]["chosen"].items()
+        )
+        weakest = min(seed[1] for seed in record["return_mean_by_seed"])
+        lines.append(
+            f"| {NAMES[name]} | {chosen} | {_returns(record)} | {weakest:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _returns(row: dict) -> str:
+    """Returns three cells: the mean after 0, 1 and 3 steps and its interval."""
+    cells = []
+    for k in (0, 1, 3):
+        low, high = row["return_ci"][k]
+        cells.append(f"{row['return_mean'][k]:.1f} ({low:.1f} … {high:.1f})")
+    return " | ".join(cells)
 
 
 def laid_out(records: dict[str, dict]) -> str:
     """Returns what the page shows: the table, and which methods differ from MAML."""
-    shown = table(records, training_seconds(records))
+    tuned = any("search" in record for record in records.values())
+    shown = tuned_table(records) if tuned else table(records, training_seconds(records))
     if REFERENCE not in records:
         return shown
     steps = {"after one step": 1, "after three": 3}
@@ -262,26 +345,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compares every method.")
     parser.add_argument("--num-seeds", type=int, default=5)
     parser.add_argument("--methods", nargs="*", default=list(methods), metavar="METHOD")
-    parser.add_argument("--output", type=Path, default=RECORD)
+    parser.add_argument("--tuned", action="store_true", help="each by its own sweep")
+    parser.add_argument("--output", type=Path, help="of the JSON")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--sweeps", type=Path, default=Path("sweeps") / "comparison")
     parser.add_argument("--again", action="store_true", help="run what is recorded too")
     args, options = parser.parse_known_args()
     unknown = [name for name in args.methods if name not in methods]
     if unknown:
         parser.error(f"unknown method {unknown[0]}; there are {', '.join(methods)}")
 
-    # Another record has a figure of its own, and leaves that of the comparison alone.
-    beside = FIGURE if args.output == RECORD else args.output.with_suffix(".png")
-    figure = args.figure or beside
+    # Another record has a figure of its own, and leaves those of the page alone.
+    default = TUNED if args.tuned else RECORD
+    output = args.output or default
+    beside = ROOT / "docs" if output == default else output.parent
+    figure = args.figure or beside / output.with_suffix(".png").name
 
     key = {"num_seeds": args.num_seeds, "options": options}
-    recorded = json.loads(args.output.read_text()) if args.output.exists() else {}
+    key |= {"tuned": True} if args.tuned else {}
+    recorded = json.loads(output.read_text()) if output.exists() else {}
     same = {name: recorded.get(name) for name in key} == key and not args.again
     records = recorded["methods"] if same else {}
     for method in args.methods:
         if method not in records:
-            records[method] = run(method, args.num_seeds, options)
-            write(args.output, {**key, "methods": records})
+            sweeps = args.sweeps if args.tuned else None
+            records[method] = run(method, args.num_seeds, options, sweeps)
+            write(output, {**key, "methods": records})
         curve = ", ".join(f"{x:.2f}" for x in records[method]["return_mean"])
         print(
             f"{method}: {curve}; {records[method]['training_seconds']:.0f} s for "
@@ -291,8 +380,9 @@ def main() -> None:
     with rc_context(STYLE):
         FigureCanvasAgg(draw(records, training_seconds(records))).print_png(figure)
     made = laid_out(records)
-    if args.output == RECORD:
-        PAGE.write_text(rewritten(PAGE.read_text(), Path(__file__).name, made))
+    if output == default:
+        script = f"{Path(__file__).name}{' --tuned' * args.tuned}"
+        PAGE.write_text(rewritten(PAGE.read_text(), script, made))
     print(made)
 
 

@@ -228,8 +228,20 @@ def test_a_comparison_has_every_one_of_its_arms():
     import memories
     import transitions
 
-    methods = record("comparison.json")["methods"]
-    assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
+    for path in (comparison.RECORD, comparison.TUNED):
+        methods = record(path.name)["methods"]
+        assert list(comparison.NAMES) == [*methods, comparison.SCRATCH]
+    # Each was tuned alike, and what was taken had returned most.
+    for name, row in methods.items():
+        found = row["search"]
+        assert found["vary"] == comparison.varied(name)
+        assert len(found["runs"]) == 16
+        reached = [run["return_mean"][-1] for run in found["runs"]]
+        assert (
+            found["chosen"].items()
+            <= found["runs"][reached.index(max(reached))].items()
+        )
+        assert found["chosen"].items() <= row["options"].items()
     arms = [f"{world}/{core}" for world in memories.WORLDS for core in memories.CORES]
     assert list(record("memories.json")["arms"]) == arms
     assert list(record("transitions.json")["arms"]) == transitions.ARMS
@@ -254,6 +266,7 @@ def test_the_pairs_quote_their_record():
         ("discovered-rule.md", "disco", "worlds"),
         ("learners.md", "learners", "arms"),
         ("results/methods.md", "comparison", "methods"),
+        ("results/methods.md", "comparison-tuned", "methods"),
         ("results/memories.md", "memories", "arms"),
         ("results/hypernetworks.md", "hypernetworks", "arms"),
         ("results/mdps.md", "transitions", "arms"),
@@ -263,7 +276,7 @@ def test_the_pairs_quote_their_record():
 )
 def test_a_page_says_what_its_script_makes_of_its_record(page, script, part):
     there = record(f"{script}.json")
-    laid_out = importlib.import_module(script).laid_out
+    laid_out = importlib.import_module(script.partition("-")[0]).laid_out
     assert (
         laid_out(there if part is None else there[part])
         in (ROOT / "docs" / page).read_text()
