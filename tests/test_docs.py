@@ -247,6 +247,22 @@ def test_a_comparison_has_every_one_of_its_arms():
     assert list(record("transitions.json")["arms"]) == transitions.ARMS
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "pages"),
+    [
+        ("emaml-whole", "emaml", ("results/methods.md", "algorithms/emaml.md")),
+        ("anil-navigation", "maml", ("results/methods.md",)),
+        ("anil-navigation", "anil", ("results/methods.md",)),
+    ],
+)
+def test_variants_of_a_method_quote_their_records(name, method, pages):
+    there = record(f"{name}.json")["methods"][method]
+    low, high = there["return_ci"][1]
+    for page in pages:
+        text = " ".join((ROOT / "docs" / page).read_text().split())
+        assert f"{there['return_mean'][1]:.1f} ({low:.1f} … {high:.1f})" in text
+
+
 def test_the_pairs_quote_their_record():
     import matrix
 
