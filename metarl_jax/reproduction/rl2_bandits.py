@@ -49,7 +49,8 @@ _LONG = {
     "entropy_coeff": 0.04,
     **_SHORT,
 }
-_LONGEST = {
+# What changes while it learns: λ rises, and the entropy's weight falls by itself.
+HUNDRED_PULLS = {
     "size": 128,
     "hidden_sizes": (128,),
     "num_tasks": 256,
@@ -65,7 +66,7 @@ _LONGEST = {
 TRAINING = {
     **{(10, num_arms): _SHORT for num_arms in (5, 10, 50)},
     (100, 5): _LONG,
-    (100, 10): _LONGEST,
+    (100, 10): HUNDRED_PULLS,
 }
 
 _NO_END = (

@@ -24,6 +24,7 @@ from metarl_jax.reproduction.measuring import (
     measure,
     trial_returns,
 )
+from metarl_jax.reproduction.rl2_bandits import HUNDRED_PULLS
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit, bayes_optimal
 from metarl_jax.strategies.two_step import BayesOptimalTwoStep
@@ -46,22 +47,11 @@ _LONG = {
     **{"core": "gru", "num_tasks": 256, "entropy_coeff": 0.1},
     **{"num_steps": 1000, "decay_steps": 1000},
 }
-_LONGEST = {
-    "core": "gru",
-    "size": 128,
-    "hidden_sizes": (128,),
-    "num_tasks": 256,
-    "num_epochs": 1,
-    "num_minibatches": 16,
-    "gae_lambda": 0.9,
-    "final_gae_lambda": 1.0,
-    "entropy_coeff": 0.06,
-    "entropy_decay_steps": 2750,
-    "num_steps": 3000,
-    "decay_steps": 3000,
-}
 TRAINING = {
-    "independent": _LONGEST,
+    "independent": {
+        **{"core": "gru", **HUNDRED_PULLS, "entropy_decay_steps": 2750},
+        **{"num_steps": 3000, "decay_steps": 3000},
+    },
     "medium": _LONG,
     "hard": _LONG,
 }
