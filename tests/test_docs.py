@@ -30,6 +30,7 @@ from metarl_jax.cli import (
 )
 from metarl_jax.cli.main import COMMANDS
 from metarl_jax.reproduction import TABLES
+from metarl_jax.sweeps import table as sweep_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -459,6 +460,11 @@ def test_published_tables_say_which_differences_are_real():
 
     for name, told in telling_apart.of_tables().items():
         assert told in (ROOT / "docs" / "results" / f"{name}.md").read_text()
+
+
+def test_the_page_of_sweeps_prints_its_record():
+    told = sweep_table.layout(record("sweep.json"))
+    assert told in (ROOT / "docs" / "sweeps.md").read_text()
 
 
 def test_learned_rules_quote_their_records():
