@@ -14,7 +14,10 @@ RESUMABLE_OPTIONS = ("num_steps",)
 def differences(
     one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Returns what decides what is learned and differs, by name."""
+    """Returns what decides what is learned and differs, by name.
+
+    An option that there was not yet is what None stands for: all as before it came.
+    """
 
     def deciding(config):
         found = {key: config.get(key) for key in ("experiment", "seed", "num_seeds")}
@@ -22,11 +25,11 @@ def differences(
         return found | {k: v for k, v in options.items() if k not in RESUMABLE_OPTIONS}
 
     first, second = deciding(one), deciding(other)
-    pairs = {
+    return {
         name: (first.get(name, "absent"), second.get(name, "absent"))
         for name in {**first, **second}
+        if first.get(name) != second.get(name)
     }
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def check_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
