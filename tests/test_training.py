@@ -90,9 +90,9 @@ def test_twice_n_steps_are_n_and_n_again(whole, tmp_path):
     assert [row["step"] for row in metrics(whole.run_dir)] == list(range(1, 13))
     assert files.read_config(tmp_path / "run")["num_steps"] == 12
 
-    # Every step is done: nothing is trained or changed. An option that came since, and
-    # is none, is what there was.
-    came = {"options": {"came_since": None}}
+    # Every step is done: nothing is trained or changed. Options that came since and are
+    # off are what there was.
+    came = {"options": {"none": None, "off": False, "zero": 0.0}}
     third = run(tmp_path / "run", resume=True, num_steps=12, **came)
     assert third.finished
     assert_same_state(third.state, whole.state)

@@ -16,7 +16,8 @@ def differences(
 ) -> dict[str, tuple[Any, Any]]:
     """Returns what decides what is learned and differs, by name.
 
-    An option that there was not yet is what None stands for: all as before it came.
+    An option that there was not yet is no difference where it is now None, False or
+    zero, which is what there was.
     """
 
     def deciding(config):
@@ -25,11 +26,13 @@ def differences(
         return found | {k: v for k, v in options.items() if k not in RESUMABLE_OPTIONS}
 
     first, second = deciding(one), deciding(other)
-    return {
-        name: (first.get(name, "absent"), second.get(name, "absent"))
-        for name in {**first, **second}
-        if first.get(name) != second.get(name)
-    }
+    found = {}
+    for name in {**first, **second}:
+        pair = first.get(name, "absent"), second.get(name, "absent")
+        came_since = "absent" in pair and not (first.get(name) or second.get(name))
+        if pair[0] != pair[1] and not came_since:
+            found[name] = pair
+    return found
 
 
 def check_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
