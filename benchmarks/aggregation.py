@@ -19,16 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import hardware, picture, write
 
 from metarl_jax import aggregation, evaluation, intervals, rollout, surrogates
 from metarl_jax.algorithms.maml import maml
 from metarl_jax.algorithms.pretraining import pretraining
 from metarl_jax.envs.point_navigation import point_navigation
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.settings import group_size_for_device
 from metarl_jax.types import Agent
@@ -217,8 +215,7 @@ def main() -> None:
     record = {"settings": settings, "hardware": hardware(), **measure(args)}
     write(args.output, record)
     record = json.loads(args.output.read_text())
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(record)).print_png(args.figure)
+    picture(lambda: draw(record), args.figure)
 
     start = np.array(record["meta_learned"]).mean(axis=0)
     print(f"{'':34}{'θ₁':>9}{'α = 0.5':>9}{'θ₂':>9}{'initialisation':>16}")

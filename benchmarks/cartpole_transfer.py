@@ -30,9 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from measuring import hardware, write
+from measuring import hardware, picture, write
 
 from metarl_jax import plotting, rollout
 from metarl_jax.algorithms.pretraining import pretraining
@@ -432,10 +430,9 @@ def main() -> None:
     }
     write(args.output, record)
     drawn = {name: learners[name] for name in (MAML, PRETRAINED, SCRATCH, PEER)}
-    with rc_context(plotting.STYLE):
-        figure = plotting.sample_efficiency({**record, "learners": drawn})
-        args.figure.parent.mkdir(parents=True, exist_ok=True)
-        FigureCanvasAgg(figure).print_png(args.figure)
+    picture(
+        lambda: plotting.sample_efficiency({**record, "learners": drawn}), args.figure
+    )
 
     print(f"| steps to {LEVEL:g} | median | IQM | 90 % | reached | times MAML's |")
     print("|---|---|---|---|---|---|")

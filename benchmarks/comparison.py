@@ -27,16 +27,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, rewritten, rounds, write
+from measuring import hardware, picture, rewrite, rounds, write
 from telling_apart import by_seed, lines
 
 import metarl_jax
 from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.options import written
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import PALETTE
 
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
@@ -377,12 +375,10 @@ def main() -> None:
             f"{args.num_seeds} seeds",
             flush=True,
         )
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(records, training_seconds(records))).print_png(figure)
+    picture(lambda: draw(records, training_seconds(records)), figure)
     made = laid_out(records)
     if output == default:
-        script = f"{Path(__file__).name}{' --tuned' * args.tuned}"
-        PAGE.write_text(rewritten(PAGE.read_text(), script, made))
+        rewrite(PAGE, f"{__file__}{' --tuned' * args.tuned}", made)
     print(made)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from measuring import add_record_options, finish, hardware, rewritten
+from measuring import add_record_options, finish, hardware, rewrite
 
 from metarl_jax import rollout
 from metarl_jax.algorithms.pretraining import pretraining
@@ -175,8 +175,7 @@ def main() -> None:
     finish(args, {"worlds": worlds})
     print(laid_out(worlds))
     if args.output == OUTPUT:
-        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(worlds))
-        PAGE.write_text(text)
+        rewrite(PAGE, __file__, laid_out(worlds))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,11 @@ import hessians
 import jax
 import meta_gradients
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, write
+from measuring import hardware, picture, write
 
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE
 
 ROOT = Path(__file__).parent.parent
 # Dashes where one curve lies on another.
@@ -213,13 +212,11 @@ def main() -> None:
     print_hessians(record["hessians"])
     print(f"\n{record['seconds']:.0f} s")
     write(results / "estimators.json", record)
-    figures.mkdir(parents=True, exist_ok=True)
-    with rc_context(STYLE):
-        for name, figure in (
-            ("estimator_variance.png", draw_meta_gradients(record["meta_gradients"])),
-            ("hessian_accuracy.png", draw_hessians(record["hessians"])),
-        ):
-            FigureCanvasAgg(figure).print_png(figures / name)
+    for name, draw, part in (
+        ("estimator_variance.png", draw_meta_gradients, "meta_gradients"),
+        ("hessian_accuracy.png", draw_hessians, "hessians"),
+    ):
+        picture(partial(draw, record[part]), figures / name)
 
 
 if __name__ == "__main__":

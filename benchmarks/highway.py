@@ -15,17 +15,15 @@ from typing import Any, NamedTuple
 import gymnasium
 import jax
 import jax.numpy as jnp
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from measuring import hardware, mean_row, write
+from measuring import hardware, mean_row, picture, write
 
 from metarl_jax import evaluation
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.highway import DRIVERS, SPEED_UNIT, HighwayTask, configuration
 from metarl_jax.envs.highway import highway as family
-from metarl_jax.plotting import GREY, PALETTE, STYLE
+from metarl_jax.plotting import GREY, PALETTE
 from metarl_jax.types import Agent
 
 OUTPUT = Path(__file__).parent / "results" / "highway.json"
@@ -154,8 +152,7 @@ def main() -> None:
     drivers = {name: measure(name, args.num_tasks) for name in DRIVEN_BY}
     record = {"num_tasks": args.num_tasks, "drivers": drivers, "hardware": hardware()}
     write(args.output, record)
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw()).print_png(FIGURE)
+    picture(draw, FIGURE if args.output == OUTPUT else args.output.with_suffix(".png"))
     print(table(record))
 
 

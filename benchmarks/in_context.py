@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from measuring import add_record_options, finish, hardware, rewritten
+from measuring import add_record_options, finish, hardware, rewrite
 
 from metarl_jax import datasets, histories, rollout
 from metarl_jax.algorithms.ad import ad, policy_gradient_source
@@ -264,8 +264,7 @@ def main() -> None:
             rows[name]["stride"] = args.stride
     finish(args, {"learners": rows})
     if args.output == OUTPUT:
-        page = PAGE.read_text()
-        PAGE.write_text(rewritten(page, Path(__file__).name, laid_out(rows)))
+        rewrite(PAGE, __file__, laid_out(rows))
     print(laid_out(rows))
 
 

@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import apart, hardware, mean_and_half_width, write
+from measuring import apart, hardware, mean_and_half_width, picture, write
 
 import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.choice import Choice
-from metarl_jax.plotting import STYLE
 
 OUTPUT = Path(__file__).parent / "results" / "matrix.json"
 FIGURE = Path(__file__).parent.parent / "docs" / "matrix.png"
@@ -184,8 +181,7 @@ def main() -> None:
         print(table({key: rows[key]}).splitlines()[2], flush=True)
     rows = dict(sorted(rows.items()))
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(rows)).print_png(beside)
+    picture(lambda: draw(rows), beside)
     print(table(rows))
 
 

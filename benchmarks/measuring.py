@@ -18,13 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.intervals import t_half_width
-from metarl_jax.plotting import STYLE
+from metarl_jax.plotting import STYLE, write_png
 from metarl_jax.runs.devices import Placement
 from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.machine import versions
@@ -276,14 +275,33 @@ def run_arms(
     if not rows:
         return
     if draw is not None:
-        beside = figure if args.output == output else args.output.with_suffix(".png")
-        with rc_context(STYLE):
-            FigureCanvasAgg(draw(rows)).print_png(beside)
+        path = args.output.with_suffix(".png")
+        if figure is not None and args.output == output:
+            path = figure
+        picture(lambda: draw(rows), path)
     for name, made in shown.items():
         text = made(rows)
         print(text)
         if args.output == output:
-            page.write_text(rewritten(page.read_text(), name, text))
+            rewrite(page, name, text)
+
+
+def picture(draw: Callable[[], Figure], path: Path) -> None:
+    """Draws a figure in the style of all, and writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        write_png(draw(), path)
+
+
+def rewrite(page: Path, script: str, made: str) -> None:
+    """Writes what a script has made anew where a page has it.
+
+    Args:
+      page: to be changed.
+      script: its name, or its file.
+      made: the text.
+    """
+    page.write_text(rewritten(page.read_text(), Path(script).name, made))
 
 
 def rewritten(page: str, script: str, made: str) -> str:

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import metaworld
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from metaworld.policies import ENV_POLICY_MAP
 
-from metarl_jax.plotting import STYLE
+from metarl_jax.plotting import write_png
 
 FIGURE = Path(__file__).parent.parent / "docs" / "worlds" / "metaworld-ml1.png"
 # Three classes of ML10's training, and one that is held out; steps until its moment.
@@ -51,8 +49,7 @@ def main() -> None:
         held = ", held out" if name in HELD_OUT else ""
         axes.set_title(name.removesuffix("-v3") + held, loc="left", fontsize=9)
         axes.axis("off")
-    with rc_context(STYLE):
-        FigureCanvasAgg(figure).print_png(FIGURE)
+    write_png(figure, FIGURE)
     scene = metaworld.env_dict.ALL_V3_ENVIRONMENTS["reach-v3"]()
     task = metaworld.ML1("reach-v3", seed=0).train_tasks[0]
     reset = 0.0

@@ -21,7 +21,7 @@ from measuring import (
     finish,
     learn,
     mean_and_half_width,
-    rewritten,
+    rewrite,
 )
 from telling_apart import lines
 
@@ -120,8 +120,7 @@ def main() -> None:
         print({key: one["return_mean"][-1] for key, one in seeds[-1].items()})
     finish(args, {"world": WORLD, "seeds": seeds})
     if args.output == OUTPUT:
-        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(seeds))
-        PAGE.write_text(text)
+        rewrite(PAGE, __file__, laid_out(seeds))
     print(laid_out(seeds))
 
 

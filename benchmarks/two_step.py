@@ -17,15 +17,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from measuring import hardware, mean_and_half_width, rewritten, write
+from measuring import hardware, mean_and_half_width, picture, rewrite, write
 
 import metarl_jax
 from metarl_jax import rollout
 from metarl_jax.envs.two_step import two_step
-from metarl_jax.plotting import PALETTE, STYLE
+from metarl_jax.plotting import PALETTE
 from metarl_jax.strategies.two_step import (
     BayesOptimalTwoStep,
     ModelFreeTwoStep,
@@ -129,11 +127,9 @@ def main() -> None:
         write(args.output, measure(args.runs))
     record = json.loads(args.output.read_text())
     beside = FIGURE if args.output == OUTPUT else args.output.with_suffix(".png")
-    with rc_context(STYLE):
-        FigureCanvasAgg(draw(record)).print_png(beside)
+    picture(lambda: draw(record), beside)
     if args.output == OUTPUT:
-        text = rewritten(PAGE.read_text(), Path(__file__).name, laid_out(record))
-        PAGE.write_text(text)
+        rewrite(PAGE, __file__, laid_out(record))
     print(laid_out(record))
 
 
