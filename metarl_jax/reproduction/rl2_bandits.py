@@ -41,14 +41,7 @@ GRID = tuple(np.round(np.arange(0.0, 1.05, 0.1), 1).tolist())  # of c and of ε
 NUM_SAMPLES = (1, 2, 4, 8, 14, 20)  # of the paper's 1, …, 20
 
 # Of the experiment bandit-rl2, by (pulls n, arms k).
-_SHORT = {"num_steps": 1000, "decay_steps": 1000}
-_LONG = {
-    "num_tasks": 256,
-    "num_minibatches": 8,
-    "gae_lambda": 0.9,
-    "entropy_coeff": 0.04,
-    **_SHORT,
-}
+_TEN_PULLS = {"num_steps": 1000, "decay_steps": 1000}
 # What changes while it learns: λ rises, and the entropy's weight falls by itself.
 HUNDRED_PULLS = {
     "size": 128,
@@ -64,9 +57,8 @@ HUNDRED_PULLS = {
     "decay_steps": 6000,
 }
 TRAINING = {
-    **{(10, num_arms): _SHORT for num_arms in (5, 10, 50)},
-    (100, 5): _LONG,
-    (100, 10): HUNDRED_PULLS,
+    **{(10, num_arms): _TEN_PULLS for num_arms in (5, 10, 50)},
+    **{(100, num_arms): HUNDRED_PULLS for num_arms in (5, 10)},
 }
 
 _NO_END = (
