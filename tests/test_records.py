@@ -10,6 +10,7 @@ from microscopic import microscopic
 from metarl_jax import catalogue, cli
 from metarl_jax.choice import Choice
 from metarl_jax.options import fits
+from metarl_jax.runs import config as configs
 from metarl_jax.runs import files, history
 from metarl_jax.runs.evaluation import newest
 from metarl_jax.training import train
@@ -179,6 +180,23 @@ def test_an_edited_config_is_refused(keys, value, said, copy, monkeypatch):
         )
     with pytest.raises(ValueError, match=message):
         newest(microscopic(), copy, 1)
+
+
+def test_an_option_may_have_come_but_not_gone(copy):
+    path = copy / files.CONFIG
+    config = json.loads(path.read_text())
+    for off in (None, False, 0):
+        options = {**config["options"], "x": off}
+        path.write_text(json.dumps({**config, "options": options}))
+        newest(microscopic(), copy, 1)
+    record = {"config": json.loads(path.read_text())}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="x = absent, trained with 0"):
+        configs.check_unedited(copy, record)
+    # A seed is no option.
+    path.write_text(json.dumps({**config, "seed": 1}))
+    with pytest.raises(ValueError, match="seed = 1 and cannot be resumed with 0"):
+        configs.check_same_run(copy, config)
 
 
 def test_how_far_to_go_may_be_edited(copy):

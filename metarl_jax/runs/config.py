@@ -14,11 +14,7 @@ RESUMABLE_OPTIONS = ("num_steps",)
 def differences(
     one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Returns what decides what is learned and differs, by name.
-
-    An option that there was not yet is no difference where it is now None, False or
-    zero, which is what there was.
-    """
+    """Returns what decides what is learned and differs, by name."""
 
     def deciding(config):
         found = {key: config.get(key) for key in ("experiment", "seed", "num_seeds")}
@@ -26,13 +22,27 @@ def differences(
         return found | {k: v for k, v in options.items() if k not in RESUMABLE_OPTIONS}
 
     first, second = deciding(one), deciding(other)
-    found = {}
-    for name in {**first, **second}:
-        pair = first.get(name, "absent"), second.get(name, "absent")
-        came_since = "absent" in pair and not (first.get(name) or second.get(name))
-        if pair[0] != pair[1] and not came_since:
-            found[name] = pair
-    return found
+    pairs = {
+        name: (first.get(name, "absent"), second.get(name, "absent"))
+        for name in {**first, **second}
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _differences_since(
+    earlier: Mapping[str, Any], later: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Returns `differences`, but for options that came later and are off.
+
+    They are None, False or zero, which is what there was without them. One that is
+    gone is a difference, off or on: in its place there would be a default.
+    """
+    came = {*later.get("options", {})} - {*earlier.get("options", {})}
+    return {
+        name: (before, now)
+        for name, (before, now) in differences(earlier, later).items()
+        if now or name not in came
+    }
 
 
 def check_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -45,7 +55,7 @@ def check_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
       UserWarning: if versions or devices differ.
     """
     old, new = files.read_config(run_dir), files.jsonable(config)
-    for name, (before, now) in differences(old, new).items():
+    for name, (before, now) in _differences_since(old, new).items():
         raise ValueError(
             f"{run_dir} was started with {name} = {before} and cannot be resumed "
             f"with {now}; the same {name} is required"
@@ -72,10 +82,10 @@ def check_unedited(run_dir: Path, record: Mapping[str, Any]) -> None:
     if "config" not in record:
         return
     then, now = record["config"], files.read_config(run_dir)
-    changed = differences(now, then) | _chosen_differently(now, then)
+    changed = _differences_since(then, now) | _chosen_differently(then, now)
     if changed:
         said = "; ".join(
-            f"{k} = {a}, trained with {b}" for k, (a, b) in changed.items()
+            f"{k} = {b}, trained with {a}" for k, (a, b) in changed.items()
         )
         raise ValueError(
             f"{run_dir / files.CONFIG} was changed after the run was trained: {said}; "
