@@ -19,6 +19,7 @@ from metarl_jax.envs.host import simulator_errors
 from metarl_jax.runs import drawable, files, history, protocol
 from metarl_jax.runs import evaluation as measuring
 from metarl_jax.runs.experiment import Experiment
+from metarl_jax.runs.starting import newest
 from metarl_jax.training import Trained
 from metarl_jax.validation import check_at_least, check_seed
 
@@ -91,7 +92,7 @@ def load_run(
             f"{run_dir} has {num_seeds} seed{'s' * (num_seeds > 1)}, so that seed must "
             f"be below {num_seeds}; got {seed}"
         )
-    restored = measuring.newest(experiment, run_dir, num_seeds)
+    restored = newest(experiment, run_dir, num_seeds)
     state = restored.state
     if num_seeds > 1:
         state = jax.tree.map(lambda leaf: leaf[seed], state)
@@ -314,7 +315,7 @@ def _loaded(run: Trained | str | Path) -> Trained:
     run_dir = Path(run)
     config = files.read_config(run_dir)
     experiment = _experiment(config, run_dir, None)
-    restored = measuring.newest(experiment, run_dir, config["num_seeds"])
+    restored = newest(experiment, run_dir, config["num_seeds"])
     return Trained(
         run_dir,
         restored.state,

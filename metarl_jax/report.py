@@ -129,6 +129,8 @@ def repeated(config: Mapping[str, Any]) -> list[str] | None:
     seeds = {"seed": config["seed"], "num_seeds": config["num_seeds"]}
     if config.get("mesh") is not None:
         seeds["mesh"] = config["mesh"]
+    if config.get("start_from") is not None:
+        seeds["start_from"] = config["start_from"]["run"]
     return words + written({**config["options"], **seeds})
 
 
@@ -185,6 +187,8 @@ def _options(config: Mapping[str, Any]) -> dict[str, Any]:
         if chosen.get(part) is not None
     }
     steps = {"num_steps": config.get("num_steps")}
+    if start := config.get("start_from"):
+        steps["starts from"] = f"step {start['step']} of {start['run']}"
     return {**names, **steps, **config["options"]}
 
 

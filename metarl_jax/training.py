@@ -29,6 +29,7 @@ from metarl_jax.runs import (
     interruption,
     machine,
     processes,
+    starting,
 )
 from metarl_jax.runs.config import check_same_run, check_unedited
 from metarl_jax.runs.experiment import (
@@ -110,6 +111,7 @@ def train(
     max_skipped: int = 10,
     mesh: str | None = None,
     resume: str | Path | None = None,
+    start_from: str | Path | None = None,
     callback: Callable[[int, Info], Any] | None = None,
     quiet: bool = False,
 ) -> Trained:
@@ -145,6 +147,9 @@ def train(
         `"tasks=4,seeds=2"`; None for one device.
       resume: the directory of a run to continue, bit for bit, from its newest whole
         checkpoint.
+      start_from: the directory of a run whose newest state this one begins with in the
+        place of a drawn one, all of it: optimiser, schedules and replay buffer. Options
+        and world may be others as long as the state fits.
       callback: `(step, info)`, called after each step, counted from 1, with its info as
         NumPy arrays; leading `[S]` axis for several seeds.
       quiet: whether to print nothing.
@@ -155,7 +160,8 @@ def train(
     Raises:
       ValueError: if an argument is out of range, `output_dir` is not empty or cannot be
         created, `resume` is no run, one that differs from this or one in which somebody
-        writes, or `mesh` does not fit the devices, the seeds or the tasks.
+        writes, `start_from` is no run or one whose state does not fit, or `mesh` does
+        not fit the devices, the seeds or the tasks.
       FloatingPointError: if `max_skipped` updates in a row were not finite.
       SimulatorError: if a simulator on the host failed; the steps before are saved.
       OSError: if the run cannot be written any more: the disk is full, or the directory
@@ -180,6 +186,7 @@ def train(
         "options": dict(origin.options if options is None else options),
         "seed": seed,
         "num_seeds": num_seeds,
+        "start_from": None,
         "seed_group_size": seed_group_size,
         "num_steps": experiment.num_steps,
         "checkpoint_every": checkpoint_every,
@@ -194,6 +201,12 @@ def train(
                 "a resumed run stays in its directory; give either --resume or "
                 f"--output-dir, not both (got {resume} and {output_dir})"
             )
+        if start_from is not None:
+            raise ValueError(
+                "a resumed run goes on from its own checkpoint; give either --resume "
+                f"or --start-from, not both (got {resume} and {start_from})"
+            )
+        config["start_from"] = files.read_config(Path(resume)).get("start_from")
         check_same_run(Path(resume), config)
     writes = not (resume is output_dir is runs_dir is None)
 
@@ -232,7 +245,11 @@ def train(
         if run_dir is not None:
             stack.enter_context(_saying_how_to_go_on(run_dir))
         stack.enter_context(simulator_errors())
-        manager, restored, step = None, None, 0
+        manager, restored, step, first = None, None, 0, None
+        if start_from is not None:
+            first, config["start_from"] = starting.begin(
+                experiment, Path(start_from), num_seeds, placement.everywhere
+            )
         if resume is not None:
             manager = open_manager(run_dir)
             template = state_template(experiment.algorithm, num_seeds)
@@ -255,6 +272,10 @@ def train(
                     f"{experiment.num_steps}: nothing to train"
                 )
                 return trained(restored.state, step, True)
+            if restored is None and config["start_from"]:
+                first = starting.begin_again(
+                    experiment, config["start_from"], num_seeds, placement.everywhere
+                )
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
@@ -279,7 +300,7 @@ def train(
                 stop if jax.process_count() == 1 else threading.Event(),
                 lambda: (
                     machine.compiled(lowered.step),
-                    machine.compiled(lowered.init) if restored is None else None,
+                    None if restored or first else machine.compiled(lowered.init),
                 ),
             )
         compile_seconds = time.perf_counter() - start
@@ -306,7 +327,11 @@ def train(
         else:
             if resume is not None:
                 console.print(f"{run_dir} has no checkpoint yet: starts at step 0")
-            state, seconds = compiled_init(lowered.key_init), 0.0
+            if first is not None:
+                state = devices.moved(first, placement.by_seed)
+            else:
+                state = compiled_init(lowered.key_init)
+            seconds = 0.0
         progress = stack.enter_context(
             TrainingProgress(console, num_steps=experiment.num_steps, step=step)
         )

@@ -41,6 +41,7 @@ from metarl_jax.reproduction.table import (
     measured,
     reproduce,
 )
+from metarl_jax.runs.files import read_config
 from metarl_jax.strategies import bandit
 
 VALUES = {("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 3.0, ("b", "y"): 4.0}
@@ -322,6 +323,20 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     ]
     trained = sum(json.loads(rows[-1])["seconds"] for rows in lines)
     assert 0 < trained <= free(tmp_path / "cut").seconds < trained + 0.1
+    # Two more steps from there, of other trials.
+    started = learned(
+        "bandit-rl2", {**options, "horizon": 3}, rewards, seeds=(3, 4), start=options
+    )(tmp_path / "more")
+    assert started.setting == whole.setting.replace("--horizon 2", "--horizon 3") + (
+        f" --start-from {whole.setting}"
+    )
+    for seed in (3, 4):
+        config = read_config(tmp_path / "more" / f"seed-{seed}")
+        assert config["start_from"]["options"]["horizon"] == 2
+        first = tmp_path / "more" / "start" / f"seed-{seed}" / "metrics.jsonl"
+        assert first.read_text().count('"step"') == 2
+    assert started.curve is not None
+    assert started.curve["environment_steps"] == [16 + 12, 16 + 24]
     with pytest.raises(ValueError, match=r"num_tasks = 4 .* resumed with 8"):
         learned("bandit-rl2", {**options, "num_tasks": 8}, rewards, seeds=(3,))(
             tmp_path / "cut"

@@ -22,7 +22,15 @@ from microscopic import microscopic
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from metarl_jax.runs import checkpoints, files, history, interruption, locking, machine
+from metarl_jax.runs import (
+    checkpoints,
+    files,
+    grouping,
+    history,
+    interruption,
+    locking,
+    machine,
+)
 from metarl_jax.runs.events import EventFile
 from metarl_jax.training import train
 
@@ -285,6 +293,70 @@ def test_a_resume_that_differs_is_refused(changes, message, whole):
     with pytest.raises(ValueError, match=message):
         run(whole.run_dir, resume=True, num_steps=20, **changes)
     assert before == sorted((p, p.stat().st_mtime_ns) for p in whole.run_dir.rglob("*"))
+
+
+def test_a_run_starts_from_the_whole_state_of_another(whole, tmp_path):
+    path = tmp_path / "run"
+    started = run(path, start_from=whole.run_dir, num_steps=4, seed=3, every=9)
+    experiment = microscopic()
+    key = jax.random.split(jax.random.key(3))[1]
+    expected = whole.state
+    for i in range(4):
+        expected, _ = experiment.algorithm.step(jax.random.fold_in(key, i), expected)
+    assert_same_state(started.state, expected)
+    assert int(started.state.count) == 16
+    assert [row["step"] for row in metrics(path)] == [1, 2, 3, 4]
+    recorded = files.read_config(path)["start_from"]
+    assert recorded["run"] == str(whole.run_dir)
+    assert recorded["step"] == 12
+
+    # Killed before its first checkpoint, it begins there again.
+    shutil.rmtree(path / "checkpoints")
+    with pytest.warns(UserWarning, match="no checkpoint of the 4 steps"):
+        again = run(path, resume=True, num_steps=4, seed=3)
+    assert_same_state(again.state, expected)
+    assert run(path, resume=True, num_steps=5, seed=3).step == 5
+    other = shutil.copytree(whole.run_dir, tmp_path / "other")
+    run(other, resume=True, num_steps=13)
+    shutil.rmtree(path / "checkpoints")
+    config = (path / files.CONFIG).read_text()
+    config = config.replace(str(whole.run_dir), str(other))
+    (path / files.CONFIG).write_text(config)
+    with pytest.raises(ValueError, match=r"gone on to step 13 since .* its step 12"):
+        run(path, resume=True, num_steps=4, seed=3)
+
+
+def test_what_a_run_started_from_is_part_of_what_it_is(whole, tmp_path):
+    configs = []
+    for seed, start in ((0, None), (1, whole.run_dir), (2, whole.run_dir)):
+        run(tmp_path / f"{seed}", num_steps=1, seed=seed, start_from=start)
+        configs.append(files.read_config(tmp_path / f"{seed}"))
+    assert grouping.by_method(configs) == [[0], [1, 2]]
+    again = run(tmp_path / "again", num_steps=1, start_from=tmp_path / "1")
+    assert again.state is not None
+    nested = files.read_config(tmp_path / "again")["start_from"]
+    assert nested["start_from"] == configs[1]["start_from"]
+    assert grouping.by_method([*configs, files.read_config(tmp_path / "again")]) == [
+        [0],
+        [1, 2],
+        [3],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start_from": "nowhere"}, "nowhere is not a directory"),
+        ({"size": 4}, r"agent.params.w has shape \(3,\) of float32 .* \(4,\)"),
+        ({"num_seeds": 2}, "has num_seeds = 1, and a run .* as many; got 2"),
+        ({"resume": True}, "not both"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(changes, message, whole, tmp_path):
+    path = whole.run_dir if "resume" in changes else tmp_path / "run"
+    with pytest.raises(ValueError, match=message):
+        run(path, **{"start_from": whole.run_dir, "num_steps": 20, **changes})
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("group_size", [None, 1, 2, 3])

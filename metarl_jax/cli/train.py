@@ -28,6 +28,8 @@ class RunOptions:
         step is always saved.
       max_skipped: updates in a row that may be left out for not being finite.
       resume: directory of a run to continue, bit for bit.
+      start_from: directory of a run whose newest state this one begins with, all of it,
+        optimiser and schedules too; options and world may be others where it fits.
       track: who keeps the curves besides TensorBoard's files: wandb or trackio (extras
         of these names).
       project: that they belong to there.
@@ -40,6 +42,7 @@ class RunOptions:
     checkpoint_every: int = 50
     max_skipped: int = 10
     resume: Path | None = None
+    start_from: Path | None = None
     track: Literal["wandb", "trackio"] | None = None
     project: str = "metarl-jax"
 
@@ -172,7 +175,7 @@ def _defaults(defaults: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[st
 
 def _run_options(config: Mapping[str, Any] | None) -> RunOptions:
     """Returns the defaults of a run's options: those of the run to be resumed."""
-    names = [field.name for field in dataclasses.fields(RunOptions)]
+    names = {field.name for field in dataclasses.fields(RunOptions)} - {"start_from"}
     recorded = {name: config[name] for name in names if config and name in config}
     return dataclasses.replace(RunOptions(), **recorded)
 

@@ -26,6 +26,7 @@ def learned(
     measure: Callable[[MetaAlgorithm, Agent], np.ndarray],
     *,
     seeds: Sequence[int] = SEEDS,
+    start: Mapping[str, Any] | None = None,
 ) -> Callable[[Path], Measurement]:
     """Makes a cell's measurement of what an experiment learns.
 
@@ -37,37 +38,52 @@ def learned(
       options: what differs from its defaults.
       measure: `(algorithm, agent) -> [N, ...]`, what each of N instances gave.
       seeds: each trained by itself; no seed is left out.
+      start: options of the run that each seed starts from (`--start-from`), trained
+        before it; None: it starts from nothing.
 
     Returns:
       `(directory) -> Measurement` of `[S, N, ...]` values. The runs are kept in the
       directory until it is deleted.
     """
+    choice = Choice(name)
     setting = shlex.join([name, *written(options)])
+    if start is not None:
+        setting += f" --start-from {shlex.join([name, *written(start)])}"
+
+    def trained(options, directory, starts):
+        experiment = choice.build(choice.load(), options)
+        return [
+            trained_seed(experiment, seed, directory, start_from)
+            for seed, start_from in zip(seeds, starts, strict=True)
+        ]
 
     def cell(directory):
-        choice = Choice(name)
-        experiment = choice.build(choice.load(), options)
-        trained = [trained_seed(experiment, seed, directory) for seed in seeds]
-        start = time.perf_counter()
-        values = [measure(experiment.algorithm, run.agent) for run in trained]
-        seconds = time.perf_counter() - start
-        seconds += sum(run.metrics[-1]["seconds"] for run in trained)
-        config = files.read_config(directory / f"seed-{seeds[0]}")
-        metrics = [run.metrics for run in trained]
-        learning = curve(metrics, config.get("environment_steps"))
+        first, starts = [], [None] * len(seeds)
+        if start is not None:
+            first = trained(start, directory / "start", starts)
+            starts = [run.run_dir for run in first]
+        runs = trained(options, directory, starts)
+        begun = time.perf_counter()
+        values = [measure(run.algorithm, run.agent) for run in runs]
+        seconds = time.perf_counter() - begun
+        seconds += sum(run.metrics[-1]["seconds"] for run in [*first, *runs])
+        before = sum(run.step * (_environment_steps(run) or 0) for run in first[:1])
+        metrics = [run.metrics for run in runs]
+        learning = curve(metrics, _environment_steps(runs[0]), before)
         return Measurement(np.stack(values), setting, seconds, learning)
 
     return cell
 
 
 def curve(
-    metrics: Sequence[Sequence[Mapping[str, Any]]], steps: int | None
+    metrics: Sequence[Sequence[Mapping[str, Any]]], steps: int | None, before: int = 0
 ) -> dict[str, Any] | None:
     """Returns the return of a trial while seeds were trained, against what it took.
 
     Args:
       metrics: of each seed's run, of as many meta-training steps.
       steps: of the environment in one of these; None where that is not known.
+      before: steps of the environment in the run that a seed started from.
 
     Returns:
       `environment_steps` `[P]` of a seed and `return` `[P, S]`, of all episodes of a
@@ -80,15 +96,21 @@ def curve(
     pieces = np.array_split(np.arange(count), min(NUM_POINTS, count))
     means = [np.mean(np.array(returns)[:, piece], axis=1) for piece in pieces]
     return {
-        "environment_steps": [int(steps * (piece[-1] + 1)) for piece in pieces],
+        "environment_steps": [before + steps * int(piece[-1] + 1) for piece in pieces],
         "return": np.round(means, 3).tolist(),
     }
+
+
+def _environment_steps(run: training.Trained) -> int | None:
+    """Returns how many steps of the environment a meta-training step takes."""
+    return files.read_config(Path(run.run_dir or "")).get("environment_steps")
 
 
 def trained_seed(
     experiment: training.Experiment,
     seed: int,
     directory: Path,
+    start_from: Path | None = None,
 ) -> training.Trained:
     """Trains a seed, or goes on with it, or reads what it learned.
 
@@ -96,6 +118,7 @@ def trained_seed(
       experiment: what to train.
       seed: of the run.
       directory: where the run is kept, in a directory of its own.
+      start_from: the run that it starts from, if it does.
 
     Returns:
       The finished run: the agent that adaptation starts from, and its metrics, with
@@ -115,6 +138,7 @@ def trained_seed(
         seed=seed,
         output_dir=None if begun else run_dir,
         resume=run_dir if begun else None,
+        start_from=None if begun else start_from,
         quiet=True,
     )
     if not trained.finished or trained.state is None:

@@ -19,7 +19,11 @@ def differences(
     def deciding(config):
         found = {key: config.get(key) for key in ("experiment", "seed", "num_seeds")}
         options = config.get("options", {})
-        return found | {k: v for k, v in options.items() if k not in RESUMABLE_OPTIONS}
+        found |= {k: v for k, v in options.items() if k not in RESUMABLE_OPTIONS}
+        if start := config.get("start_from"):
+            # By what it is; where it lies and which seed it is of do not count.
+            found["start_from"] = {"step": start["step"], **deciding(start)}
+        return found
 
     first, second = deciding(one), deciding(other)
     pairs = {

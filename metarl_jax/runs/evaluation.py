@@ -13,23 +13,21 @@ import numpy as np
 from metarl_jax import evaluation, intervals, rollout
 from metarl_jax.envs.host import simulator_errors
 from metarl_jax.runs import (
-    checkpoints,
     display,
     files,
     interruption,
     machine,
     processes,
 )
-from metarl_jax.runs.config import check_unedited
 from metarl_jax.runs.experiment import (
     Evaluation,
     Experiment,
     check_evaluation,
     check_experiment,
-    state_template,
     task_group_size,
 )
 from metarl_jax.runs.progress import announced
+from metarl_jax.runs.starting import newest
 from metarl_jax.types import Agent, State, Task, Trajectory
 from metarl_jax.validation import check_seed
 
@@ -213,28 +211,6 @@ def evaluation_keys(seed: int, first_seed: int, num_seeds: int) -> jax.Array:
     root = jax.random.fold_in(jax.random.key(seed), _PURPOSE)
     seeds = np.arange(first_seed, first_seed + num_seeds, dtype=np.uint32)
     return jax.vmap(lambda member: jax.random.fold_in(root, member))(seeds)
-
-
-def newest(
-    experiment: Experiment, run_dir: Path, num_seeds: int
-) -> checkpoints.Restored:
-    """Restores the newest whole checkpoint without touching the directory."""
-    saved = run_dir / files.CHECKPOINTS
-    restored = None
-    if saved.is_dir():
-        manager = checkpoints.open_manager(saved, read_only=True)
-        try:
-            template = state_template(experiment.algorithm, num_seeds)
-            restored = checkpoints.restore(manager, template)
-        finally:
-            checkpoints.close(manager)
-    if restored is None:
-        raise ValueError(
-            f"{run_dir} has no checkpoint yet; a trained run is required (continue it "
-            f"with: {files.resume_command(run_dir)})"
-        )
-    check_unedited(run_dir, restored.record)
-    return restored
 
 
 def _unless_interrupted(function, *args: Any) -> Any:

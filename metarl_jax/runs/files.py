@@ -92,6 +92,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         )
     where = str(run_dir / CONFIG)
     config = dict(schema.mapping(schema.read_json(run_dir / CONFIG), where))
+    _check_start(config, where)
     required = ("experiment", "options", "seed", "num_seeds")
     missing = [key for key in required if key not in config]
     if missing:
@@ -109,6 +110,17 @@ def read_config(run_dir: Path) -> dict[str, Any]:
         if config.get(key) is not None:
             schema.whole(config, key, where)
     return config
+
+
+def _check_start(config: Mapping[str, Any], where: str) -> None:
+    """Checks what is said of the runs that a run started from."""
+    while config.get("start_from") is not None:
+        where = f"{where}, start_from"
+        config = schema.mapping(config["start_from"], where)
+        for key in ("run", "sha256", "experiment"):
+            schema.text(config, key, where)
+        schema.mapping(config.get("options"), f"{where}, options")
+        schema.whole(config, "step", where)
 
 
 def resume_command(run_dir: Path) -> str:
