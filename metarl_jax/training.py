@@ -148,8 +148,8 @@ def train(
       resume: the directory of a run to continue, bit for bit, from its newest whole
         checkpoint.
       start_from: the directory of a run whose newest state this one begins with in the
-        place of a drawn one, all of it: optimiser, schedules and replay buffer. Options
-        and world may be others as long as the state fits.
+        place of a drawn one, optimiser, schedules and replay buffer too. Options and
+        world may be others as long as the state fits; trials may be longer or shorter.
       callback: `(step, info)`, called after each step, counted from 1, with its info as
         NumPy arrays; leading `[S]` axis for several seeds.
       quiet: whether to print nothing.
@@ -300,7 +300,7 @@ def train(
                 stop if jax.process_count() == 1 else threading.Event(),
                 lambda: (
                     machine.compiled(lowered.step),
-                    None if restored or first else machine.compiled(lowered.init),
+                    machine.compiled(lowered.init) if restored is None else None,
                 ),
             )
         compile_seconds = time.perf_counter() - start
@@ -327,11 +327,11 @@ def train(
         else:
             if resume is not None:
                 console.print(f"{run_dir} has no checkpoint yet: starts at step 0")
+            state, seconds = compiled_init(lowered.key_init), 0.0
             if first is not None:
-                state = devices.moved(first, placement.by_seed)
-            else:
-                state = compiled_init(lowered.key_init)
-            seconds = 0.0
+                # A memory at the start of a trial is as large as the trial is long.
+                agent = first.agent._replace(memory=state.agent.memory)
+                state = devices.moved(first._replace(agent=agent), placement.by_seed)
         progress = stack.enter_context(
             TrainingProgress(console, num_steps=experiment.num_steps, step=step)
         )

@@ -37,6 +37,7 @@ def microscopic(
     work: int = 0,
     skip: tuple[int, ...] = (),
     num_tasks: int = 1,
+    context: int = 0,
     traces: list | None = None,
 ) -> Experiment:
     """A random walk of `size` numbers.
@@ -48,13 +49,19 @@ def microscopic(
       work: multiplications that make a step slower.
       skip: the steps, counted from 0, that claim to be skipped.
       num_tasks: how many things a step is the mean of.
+      context: numbers in the memory at the start of a trial.
       traces: grows by one whenever the step is traced.
     """
 
     def init(key):
         key_params, key_state = jax.random.split(key)
         params = {"w": jax.random.normal(key_params, (size,), dtype)}
-        return State(Agent(params), jnp.int32(0), key_state, (None, jnp.zeros((0, 2))))
+        return State(
+            Agent(params, jnp.zeros(context)),
+            jnp.int32(0),
+            key_state,
+            (None, jnp.zeros((0, 2))),
+        )
 
     def step(key, state):
         if traces is not None:
@@ -68,7 +75,7 @@ def microscopic(
         skipped = jnp.isin(state.count, jnp.array(skip, int))
         before = jnp.where(skipped, jnp.nan, -jnp.sum(w**2))
         new_state = State(
-            Agent({"w": w}),
+            state.agent._replace(params={"w": w}),
             state.count + 1,
             jax.random.fold_in(state.key, state.count),
             state.nothing,

@@ -39,7 +39,7 @@ def run(path, *, resume=False, experiment=None, every=3, **kwargs):
     """Trains in a directory, or continues there."""
     kwargs |= {"resume": path} if resume else {"output_dir": path}
     if experiment is None:
-        keys = ("num_steps", "size", "dtype", "work", "skip")
+        keys = ("num_steps", "size", "dtype", "work", "skip", "context")
         experiment = microscopic(**{k: kwargs.pop(k) for k in keys if k in kwargs})
     return train(
         experiment, name="microscopic", checkpoint_every=every, quiet=True, **kwargs
@@ -309,6 +309,11 @@ def test_a_run_starts_from_the_whole_state_of_another(whole, tmp_path):
     recorded = files.read_config(path)["start_from"]
     assert recorded["run"] == str(whole.run_dir)
     assert recorded["step"] == 12
+
+    # Trials, and so what is remembered of them, may be longer.
+    longer = run(tmp_path / "longer", start_from=path, num_steps=1, context=5)
+    assert longer.agent.memory.shape == (5,)
+    assert int(longer.state.count) == 17
 
     # Killed before its first checkpoint, it begins there again.
     shutil.rmtree(path / "checkpoints")

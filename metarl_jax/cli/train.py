@@ -28,8 +28,8 @@ class RunOptions:
         step is always saved.
       max_skipped: updates in a row that may be left out for not being finite.
       resume: directory of a run to continue, bit for bit.
-      start_from: directory of a run whose newest state this one begins with, all of it,
-        optimiser and schedules too; options and world may be others where it fits.
+      start_from: directory of a run whose newest state this one begins with, optimiser
+        and schedules too; options and world may be others where it fits.
       track: who keeps the curves besides TensorBoard's files: wandb or trackio (extras
         of these names).
       project: that they belong to there.

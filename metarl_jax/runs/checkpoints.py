@@ -7,6 +7,7 @@ is done, and every restored state is compared with a checksum taken when it was 
 """
 
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -105,6 +106,8 @@ def restore(
     manager: ocp.CheckpointManager,
     template: State,
     sharding: jax.sharding.Sharding | None = None,
+    *,
+    free: str | None = None,
 ) -> Restored | None:
     """Restores the newest checkpoint that is whole.
 
@@ -112,6 +115,7 @@ def restore(
       manager: from `open_manager`.
       template: the state's structure, shapes and dtypes, as `jax.eval_shape` gives.
       sharding: where to, a copy on every device; None for the default device.
+      free: how the names of leaves begin that may have other shapes, and keep them.
 
     Returns:
       The checkpoint, or None where nothing was ever saved. Each damaged one that was
@@ -123,6 +127,8 @@ def restore(
     """
     damaged = []
     for step in sorted(manager.all_steps(), reverse=True):
+        if damaged:
+            _forget_unread()
         where = Path(manager.directory) / str(step)
         try:
             with quiet():
@@ -136,6 +142,8 @@ def restore(
         except Exception as error:  # orbax raises whatever its storage raised
             damaged.append(_warn_damaged(where, error))
             continue
+        if free is not None:
+            template = _shaped(template, record["leaves"], free)
         # Not damage: an older checkpoint of the same run would differ as well.
         _check_same(where, record["leaves"], _describe(template))
         try:
@@ -153,11 +161,22 @@ def restore(
             continue
         return Restored(step, _rebuild(template, arrays), record)
     if damaged:
+        _forget_unread()
         raise ValueError(
             f"no checkpoint in {manager.directory} can be read; damaged: "
             + ", ".join(damaged)
         )
     return None
+
+
+def _forget_unread() -> None:
+    """Lets go of what orbax was about to read when something else was found damaged.
+
+    It would complain, whenever Python comes upon it, that it was never awaited.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gc.collect()
 
 
 def discard_after(manager: ocp.CheckpointManager, step: int | None) -> None:
@@ -234,6 +253,16 @@ def _checksum(arrays: Mapping[str, Any]) -> str:
 def _record_checksum(record: Mapping[str, Any]) -> str:
     content = {key: record[key] for key in record if key != "record_sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _shaped(template: State, saved: list, free: str) -> State:
+    """Returns a template with the saved shapes of the leaves that are free."""
+    names = [name for name, _ in _leaf_items(template)]
+    leaves, structure = jax.tree.flatten(template)
+    for i, (name, _, shape) in enumerate(saved[: len(leaves)]):
+        if name.startswith(free) and name == names[i]:
+            leaves[i] = jax.ShapeDtypeStruct(tuple(shape), leaves[i].dtype)
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _check_same(where: Path, saved: list, wanted: list) -> None:

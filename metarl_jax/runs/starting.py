@@ -17,8 +17,12 @@ def newest(
     run_dir: Path,
     num_seeds: int,
     sharding: jax.sharding.Sharding | None = None,
+    *,
+    free: str | None = None,
 ) -> checkpoints.Restored:
     """Restores the newest whole checkpoint without touching the directory.
+
+    The arguments are those of `checkpoints.restore`.
 
     Raises:
       ValueError: if there is none, or its state is not one of this experiment.
@@ -29,7 +33,7 @@ def newest(
         manager = checkpoints.open_manager(saved, read_only=True)
         try:
             template = state_template(experiment.algorithm, num_seeds)
-            restored = checkpoints.restore(manager, template, sharding)
+            restored = checkpoints.restore(manager, template, sharding, free=free)
         finally:
             checkpoints.close(manager)
     if restored is None:
@@ -57,7 +61,8 @@ def begin(
 
     Returns:
       The whole state, optimiser, schedules and replay buffer included, and what
-      `config.json` says of it: where it is from, its checksum and how it was made.
+      `config.json` says of it: where it is from, its checksum and how it was made. Its
+      `agent.memory` is for trials of the other run.
 
     Raises:
       ValueError: if it is no run, has no checkpoint or other numbers of seeds, or a
@@ -69,7 +74,7 @@ def begin(
             f"{run_dir} has num_seeds = {config['num_seeds']}, and a run that starts "
             f"from it must have as many; got {num_seeds}"
         )
-    restored = newest(experiment, run_dir, num_seeds, sharding)
+    restored = newest(experiment, run_dir, num_seeds, sharding, free="agent.memory")
     return restored.state, {
         "run": str(run_dir.resolve()),
         "sha256": restored.record["sha256"],
