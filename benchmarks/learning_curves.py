@@ -14,6 +14,7 @@ from metarl_jax.reproduction.figure import draw_curves
 TABLES = Path(__file__).parent / "results" / "reproductions"
 PAGES = Path(__file__).parent.parent / "docs" / "results"
 NAMES = {
+    "pearl-half-circle": "half-circle",
     "rl2-bandits": "bandits",
     "rl2-mdps": "mdps",
     "wang-bandits": "dependent-arms",

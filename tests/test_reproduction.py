@@ -373,6 +373,11 @@ def test_what_was_trained_is_drawn_as_it_learned(tmp_path):
     assert set(lines["when trained"].get_ydata()) == {4.0}
     (axes,) = figure.curves_figure({**result, "lower_is_better": True}, [first]).axes
     assert len(axes.lines) == 2  # a regret is not on the axis of returns
+    # A trial's episodes are of the same runs: one curve, and no episode's return.
+    second = {**first, "column": "another", "mean": 2.0}
+    (axes,) = figure.curves_figure(result, [first, second]).axes
+    assert axes.get_title(loc="left") == first["row"]
+    assert len(axes.lines) == 2
     assert figure.draw_curves({**result, "cells": cells}, path) == path
 
 

@@ -1,5 +1,6 @@
 """The figure of a reproduced table, from what was recorded of it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,25 +80,33 @@ def draw_curves(result: Mapping[str, Any], path: Path) -> Path | None:
 def curves_figure(
     result: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
 ) -> Figure:
-    """Draws the return of a trial against environment steps, a line each seed."""
-    width = min(3, len(cells))
-    height = -(-len(cells) // width)
+    """Draws the return of a trial against environment steps, a line each seed.
+
+    Cells that are of the same runs, such as those of a trial's episodes, share a panel.
+    """
+    panels: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        panels.setdefault(json.dumps(cell["curve"]), []).append(cell)
+    width = min(3, len(panels))
+    height = -(-len(panels) // width)
     figure = Figure(figsize=(4 * width, 3 * height + 0.6), layout="constrained")
     all_axes = figure.subplots(height, width, squeeze=False)
-    for axes in all_axes.flat[len(cells) :]:
+    for axes in all_axes.flat[len(panels) :]:
         axes.set_visible(False)
-    for axes, cell in zip(all_axes.flat, cells, strict=False):
+    for axes, (cell, *others) in zip(all_axes.flat, panels.values(), strict=False):
         steps = np.array(cell["curve"]["environment_steps"]) / 1e6
         for seed, returns in enumerate(np.transpose(cell["curve"]["return"])):
             label = "a seed, while training" if seed == 0 else None
             axes.plot(steps, returns, color=PALETTE[0], lw=1, label=label)
         levels = {"published": (PALETTE[1], "-"), "mean": ("black", "--")}
         for name, (colour, style) in levels.items():
-            # A regret is not a return.
-            if cell[name] is not None and not result.get("lower_is_better"):
+            # A regret is not a return, nor is an episode's one a trial's.
+            of_trial = not (others or result.get("lower_is_better"))
+            if cell[name] is not None and of_trial:
                 label = "when trained" if name == "mean" else name
                 axes.axhline(cell[name], color=colour, ls=style, lw=1.4, label=label)
-        axes.set_title(f"{cell['row']}, {cell['column']}", loc="left")
+        title = cell["row"] if others else f"{cell['row']}, {cell['column']}"
+        axes.set_title(title, loc="left")
         axes.set_xlabel("environment steps, millions")
     all_axes[0, 0].set_ylabel("return of a trial")
     all_axes[0, 0].legend(loc="lower right")

@@ -20,6 +20,9 @@ from metarl_jax.strategies.half_circle import (
 
 NUM_EPISODES = 6
 
+# Of the experiment half-circle-pearl.
+TRAINING = {"num_steps": 720, "decay_steps": 720}
+
 
 def pearl_half_circle(*, seed: int = 0, num_instances: int = 2000) -> Table:
     """Builds the table.
@@ -46,7 +49,7 @@ def pearl_half_circle(*, seed: int = 0, num_instances: int = 2000) -> Table:
         measure = agent_returns(tasks, algorithm, num_rounds=NUM_EPISODES)
         return measure(key, agent, num_instances)
 
-    train = cache(learned("half-circle-pearl", {}, returns))
+    train = cache(learned("half-circle-pearl", TRAINING, returns))
 
     def trained(directory):
         # Both of its rows are of the same runs.
