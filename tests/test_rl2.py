@@ -1,6 +1,7 @@
 """RL² against a plain loop, on trials whose episodes end early."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from metarl_jax.experiments.grid_rl2 import grid_rl2
 from metarl_jax.methods.rl2 import build as rl2_method
 from metarl_jax.policies.hypernetwork import hypernetwork_policy, normc
 from metarl_jax.policies.memory import memory_policy
+from metarl_jax.policies.mlp import MLPPolicy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.settings import PPO, Memory
 from metarl_jax.trust_region import TrustRegion
@@ -221,6 +223,114 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes, scheduled):
     np.testing.assert_allclose(info.episode_returns, returns, rtol=1e-5)
     assert info.return_before == info.episode_returns[0]
     assert info.return_after == info.episode_returns[-1]
+
+
+def test_a_critic_is_told_what_the_policy_is_not():
+    """A step by plain gradient descent, one step of a trial after the other."""
+    policy = memory_policy(TASKS, GRU(3), hidden_sizes=(2,))
+    critic = MLPPolicy(num_actions=1, hidden_sizes=(4,), value_head=True)
+    algorithm = rl2(
+        TASKS,
+        policy,
+        critic=critic,
+        critic_sees=lambda task: 2.0 * task.reward[:2],
+        num_tasks=N,
+        num_episodes=E,
+        num_epochs=1,
+        num_minibatches=1,
+        outer_optimizer=optax.sgd(1.0),
+        critic_optimizer=optax.sgd(0.5),
+        entropy_coeff=ENTROPY,
+        value_coeff=VALUE,
+        discount=DISCOUNT,
+        gae_lambda=GAE_LAMBDA,
+    )
+    start = algorithm.init(jax.random.key(0))
+    state, info = jit(algorithm.step)(KEY, start)
+    key_tasks, key_collect, _ = jax.random.split(KEY, 3)
+    task_batch = jax.vmap(TASKS.sample)(jax.random.split(key_tasks, N))
+    data = jit(
+        jax.vmap(
+            lambda key, task: rollout.collect(
+                key, TASKS, policy, start.agent, task, num_episodes=E
+            )[1]
+        )
+    )(jax.random.split(key_collect, N), task_batch)
+    places = [
+        [(i, e, t) for e in range(E) for t in range(T) if data.mask[i, e, t]]
+        for i in range(N)
+    ]
+
+    @jit
+    def plain(params, told, time, memory, transition):
+        acting, theta = params
+        distribution, own, new = policy.apply(theta, memory, transition.obs)
+        # What a GRU recalls is its state, which the critic does not move.
+        recalled = jax.lax.stop_gradient(new.state)
+        seen = jnp.concatenate([recalled, told, time[None]])
+        value = critic.apply(acting, (), seen)[1]
+        return distribution.logits, value, own, policy.observe(new, transition)
+
+    def walk(params, i):
+        memory, outputs = policy.initial_memory(), []
+        told = 2.0 * task_batch.reward[i, :2]
+        for step, place in enumerate(places[i]):
+            transition = jax.tree.map(lambda x, at=place: x[at], data)
+            *output, memory = plain(
+                params, told, jnp.float32(step / (E * T)), memory, transition
+            )
+            outputs.append(output)
+        return outputs
+
+    first = start.critic, start.agent.params
+    values = [[float(output[1]) for output in walk(first, i)] for i in range(N)]
+    advantage = [
+        plain_advantages([float(data.reward[at]) for at in places[i]], values[i])
+        for i in range(N)
+    ]
+    target = [np.add(advantage[i], values[i]) for i in range(N)]
+    everything = np.concatenate(advantage)
+    variance = np.var(np.concatenate(target))
+
+    def loss(params):
+        total, unexplained = 0.0, 0.0
+        for i in range(N):
+            for t, (logits, value, own) in enumerate(walk(params, i)):
+                at = places[i][t]
+                a = (advantage[i][t] - everything.mean()) / everything.std()
+                log_probs = jax.nn.log_softmax(logits)
+                ratio = jnp.exp(log_probs[data.action[at]] - data.log_prob[at])
+                entropy = -jnp.sum(jnp.exp(log_probs) * log_probs)
+                error = (value - target[i][t]) ** 2 / variance
+                unexplained += error
+                error += (own - target[i][t]) ** 2 / variance
+                total += VALUE * error - ratio * a - ENTROPY * entropy
+        return total / len(everything), unexplained / len(everything)
+
+    (by_critic, by_policy), unexplained = jax.grad(loss, has_aux=True)(first)
+    moved = optax.tree.sub(start.critic, state.critic)
+    assert optax.tree.norm(moved) > 1e-3
+    close = partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5)
+    jax.tree.map(lambda m, g: close(m, 0.5 * g), moved, by_critic)
+    moved = optax.tree.sub(start.agent.params, state.agent.params)
+    jax.tree.map(close, moved, by_policy)
+    close(info.explained_variance, 1.0 - unexplained)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({}, "must be given, without a memory of its own; got None"),
+        ({"critic": Sum()}, "without a memory of its own; got Sum"),
+        ({"policy": Sum()}, "what a MemoryPolicy recalls; got Sum"),
+        ({"critic_sees": lambda task: task.reward[0]}, "make a vector of a task"),
+        ({"critic_sees": 3}, "critic_sees must be a function; got 3"),
+    ],
+)
+def test_a_critic_that_cannot_be_told_is_refused(kwargs, message):
+    given = {"policy": memory_policy(TASKS, GRU(2)), **kwargs}
+    with pytest.raises(ValueError, match=message):
+        rl2(TASKS, **{"critic_sees": lambda task: task.reward, **given})
 
 
 def assert_equal(a, b):

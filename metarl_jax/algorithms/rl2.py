@@ -10,8 +10,15 @@ ends: whatever it infers about the task is its adaptation (Duan et al. 2016, arX
 the sum, so that they are worth what they teach and nothing else (Stadie et al. 2018,
 arXiv 1803.01118). The update is PPO's (Schulman et al. 2017, arXiv 1707.06347) or a
 trust region's.
+
+The critic may be told the task, which the policy never is (asymmetric actor-critic,
+Pinto et al. 2018, arXiv 1710.06542): V(h_t, t, μ) of what is remembered, h_t, and the
+task μ. Actions depend on the history alone, so that it is as unbiased a baseline and a
+bootstrap as V(h_t) (Baisero & Amato 2022, arXiv 2105.11674); what it takes out is that
+tasks differ in what they pay.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +28,7 @@ import optax
 
 from metarl_jax import returns, rollout, surrogates, trials, trust_region, updates
 from metarl_jax.batching import map_tasks
+from metarl_jax.policies.memory import MemoryPolicy
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
     Agent,
@@ -28,6 +36,7 @@ from metarl_jax.types import (
     MetaAlgorithm,
     Params,
     Policy,
+    Task,
     TaskDistribution,
     Trajectory,
 )
@@ -38,13 +47,18 @@ from metarl_jax.validation import (
     check_critic,
     check_divides,
     check_fraction,
+    check_functions,
     check_key,
+    check_methods,
     check_not_negative,
     check_optimizers,
     check_policy,
     check_positive,
     check_remembers,
     first_values,
+    has_memory,
+    shown,
+    trajectory,
 )
 
 
@@ -79,6 +93,7 @@ class Batch(NamedTuple):
     old: Distribution  # of the policy that acted
     advantage: jax.Array
     target: jax.Array  # of the value: what it was, plus the advantage
+    told: jax.Array | tuple[()]  # [N, F] of the task, where the critic is told
 
 
 class Terms(NamedTuple):
@@ -86,7 +101,9 @@ class Terms(NamedTuple):
 
     gain: jax.Array
     entropy: jax.Array
-    unexplained: jax.Array  # squared value error, relative to the returns' variance
+    # [V] squared error of each value, relative to the returns' variance: that of which
+    # advantages are made, and the policy's own where it is another.
+    unexplained: jax.Array
     kl: jax.Array
     clip_fraction: jax.Array
 
@@ -96,6 +113,7 @@ def rl2(
     policy: Policy,
     *,
     critic: Policy | None = None,
+    critic_sees: Callable[[Task], jax.Array] | None = None,
     num_tasks: int = 128,
     num_episodes: int = 2,
     num_exploration_episodes: int = 0,
@@ -118,6 +136,11 @@ def rl2(
       policy: how the agent acts, with memory; its own value is the critic unless one is
         given.
       critic: a policy of its own parameters whose value is used; it may have memory.
+      critic_sees: `(task) -> [F]`, what the critic is told. It is then one without
+        memory, such as `MLPPolicy(num_actions=1, value_head=True)`, that sees H + F + 1
+        numbers: what the policy's memory recalls, which it does not move, these, and
+        how much of the trial is over. The policy's own value is learned beside it, as
+        that is what teaches a memory to hold what returns depend on.
       num_tasks: N, trials in a meta-training step, each of another task.
       num_episodes: E, episodes of a trial.
       num_exploration_episodes: how many of them, from the first, are left out of the
@@ -143,8 +166,9 @@ def rl2(
     Raises:
       ValueError: if a count is below 1 or `num_exploration_episodes` not in [0, E),
         `num_minibatches` does not divide `num_tasks`, γ or λ is not in [0, 1],
-        `clip_range` is not above 0, a trust region has no critic beside it, or the
-        policy does not fit the action space.
+        `clip_range` is not above 0, a trust region has no critic beside it, the policy
+        does not fit the action space, or a critic is to be told the task that cannot
+        be.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -163,9 +187,13 @@ def rl2(
     check_policy(tasks, policy, parallel_episodes=False)
     check_remembers(policy, "RL²")
     check_batch(tasks, policy, num_tasks=num_tasks, num_episodes=num_episodes)
-    if critic is not None:
+    if critic_sees is not None:
+        _check_told(tasks, policy, critic, critic_sees)
+    elif critic is not None:
         check_policy(tasks, critic, parallel_episodes=False)
-    check_critic(tasks, policy if critic is None else critic)
+        check_critic(tasks, critic)
+    if critic is None or critic_sees is not None:
+        check_critic(tasks, policy)
     check_divides(num_tasks, num_minibatches=num_minibatches)
     check_positive(trials_of_all_epochs=num_epochs * num_tasks)
     if num_exploration_episodes >= num_episodes:
@@ -197,7 +225,10 @@ def rl2(
         *_, key_policy, key_critic = jax.random.split(key, 4)
         obs, memory = tasks.blank(), policy.initial_memory()
         params = {"policy": policy.init(key_policy, memory, obs), "critic": ()}
-        if critic is not None:
+        if critic_sees is not None:
+            seen = _example(tasks, policy, critic_sees)
+            params["critic"] = critic.init(key_critic, (), seen)  # pyright: ignore
+        elif critic is not None:
             params["critic"] = critic.init(key_critic, critic.initial_memory(), obs)
         return RL2State(
             Agent(params["policy"], memory),
@@ -206,21 +237,23 @@ def rl2(
             jnp.zeros((), jnp.int32),
         )
 
-    def replay(params, steps):
+    def replay(params, steps, told):
         """Returns the distributions and values `[N, L]` along trials `[N, L, ...]`."""
 
-        def one_trial(steps):
+        def one_trial(steps, told):
+            if critic_sees is not None:
+                return _replay_told(policy, critic, params, steps, told)
             distribution, value = trials.replay(policy, params["policy"], None, steps)
             if critic is not None:
                 _, value = trials.replay(critic, params["critic"], None, steps)
-            return distribution, value
+            return distribution, (value,)
 
-        return map_tasks(one_trial)(steps)
+        return map_tasks(one_trial)(steps, told)
 
-    def prepare(params, trajectories, step):
+    def prepare(params, trajectories, step, told):
         """Makes trajectories `[N, E, T, ...]` a batch."""
         steps = jax.vmap(trials.stream)(trajectories)
-        old, value = replay(params, steps)
+        old, (value, *_) = replay(params, steps, told)
         advantage = jax.vmap(
             partial(
                 trials.advantages,
@@ -230,11 +263,11 @@ def rl2(
             )
         )(steps, value)
         normalised = returns.normalise(advantage, steps.mask)
-        return Batch(steps, old, normalised, value + advantage)
+        return Batch(steps, old, normalised, value + advantage, told)
 
     def evaluate(params, batch):
         steps = batch.steps
-        distribution, value = replay(params, steps)
+        distribution, values = replay(params, steps, batch.told)
         log_prob = distribution.log_prob(steps.action)
         gain = jax.vmap(surrogate)(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
@@ -242,7 +275,7 @@ def rl2(
         mean = partial(jnp.mean, where=steps.mask)
         # Relative to the returns' variance: in their own units the value's gradient
         # would drown the policy's wherever a trial returns much more than 1.
-        error = mean((value - batch.target) ** 2)
+        error = jnp.stack([mean((value - batch.target) ** 2) for value in values])
         variance = returns.variance(batch.target, steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         return Terms(
@@ -256,7 +289,7 @@ def rl2(
     def loss(params, batch, entropy_weight):
         terms = evaluate(params, batch)
         objective = terms.gain + entropy_weight * terms.entropy
-        return value_coeff * terms.unexplained - objective, terms
+        return value_coeff * jnp.sum(terms.unexplained) - objective, terms
 
     def natural_step(params, batch, entropy_weight, region):
         """Moves the policy alone, by one trust-region step."""
@@ -266,7 +299,7 @@ def rl2(
             return terms.gain + entropy_weight * terms.entropy, terms.kl
 
         def distribution(theta):
-            return replay({**params, "policy": theta}, batch.steps)[0]
+            return replay({**params, "policy": theta}, batch.steps, batch.told)[0]
 
         theta = params["policy"]
         (value, _), gradient = jax.value_and_grad(objective, has_aux=True)(theta)
@@ -302,7 +335,8 @@ def rl2(
         trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
-        batch = prepare(params, trajectories, state.step)
+        told = () if critic_sees is None else jax.vmap(critic_sees)(task_batch)
+        batch = prepare(params, trajectories, state.step, told)
         weight = _at(state.step, entropy_coeff)
         accepted, step_norm = jnp.asarray(True), ()
         if isinstance(outer_optimizer, TrustRegion):
@@ -347,12 +381,66 @@ def rl2(
             terms.entropy[0],
             last.kl,
             last.clip_fraction,
-            1.0 - terms.unexplained[0],
+            1.0 - terms.unexplained[0, 0],
             accepted & ~skipped,
             skipped,
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)
+
+
+def _replay_told(policy: Any, critic: Any, params, steps, told):
+    """Returns a trial's distributions, and the critic's values and the policy's own."""
+    obs, recalled = policy.recall(params["policy"], None, steps)
+    head = {"params": params["policy"]["params"]["head"]}
+    distribution, own, _ = policy.head.apply(head, obs, recalled)
+    value = critic.apply(params["critic"], (), _seen(recalled, told))[1]
+    return distribution, (value, own)
+
+
+def _seen(recalled: jax.Array, told: jax.Array) -> jax.Array:
+    """Returns what a critic sees that is told the task, along a trial."""
+    length = len(recalled)
+    return jnp.hstack(
+        [
+            jax.lax.stop_gradient(recalled),
+            jnp.broadcast_to(told, (length, *told.shape)),
+            jnp.arange(length)[:, None] / length,
+        ]
+    )
+
+
+def _example(tasks, policy, critic_sees) -> jax.Array:
+    """Returns zeros of what a critic sees that is told the task, `[H + F + 1]`."""
+
+    def seen(key):
+        params = policy.init(key, policy.initial_memory(), tasks.blank())
+        step = jax.tree.map(
+            lambda x: jnp.zeros((1, *x.shape), x.dtype), trajectory(tasks, policy)
+        )
+        recalled = policy.recall(params, None, step)[1]
+        return _seen(recalled, critic_sees(tasks.sample(key)))[0]
+
+    return jnp.zeros(jax.eval_shape(seen, jax.random.key(0)).shape)
+
+
+def _check_told(tasks, policy, critic, critic_sees) -> None:
+    """Raises a `ValueError` unless a critic can be told the task."""
+    check_functions(critic_sees=critic_sees)
+    told = jax.eval_shape(critic_sees, jax.eval_shape(tasks.sample, jax.random.key(0)))
+    if not isinstance(policy, MemoryPolicy):
+        raise ValueError(
+            "a critic that is told the task reads what a MemoryPolicy recalls; got "
+            f"{type(policy).__name__}"
+        )
+    if not isinstance(told, jax.ShapeDtypeStruct) or len(told.shape) != 1:
+        raise ValueError(f"critic_sees must make a vector of a task; got {told}")
+    if critic is None or has_memory(critic):
+        raise ValueError(
+            "a critic that is told the task must be given, without a memory of its "
+            f"own; got {shown(critic)}"
+        )
+    check_methods(critic)
 
 
 def _at(step, value) -> Any:

@@ -3,10 +3,12 @@
 import optax
 
 from metarl_jax.algorithms.rl2 import rl2 as make_rl2
+from metarl_jax.envs.conditioned import numbers
+from metarl_jax.policies.mlp import MLPPolicy
 from metarl_jax.recipe import Method
 from metarl_jax.settings import PPO, PolicySettings, Trials, decaying
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
-from metarl_jax.validation import check_fraction, check_positive
+from metarl_jax.validation import check_flags, check_fraction, check_positive
 
 
 def build(
@@ -19,6 +21,7 @@ def build(
     entropy_coeff: float = 0.03,
     entropy_decay_steps: int | None = None,
     final_gae_lambda: float | None = None,
+    told_critic: bool = False,
 ) -> MetaAlgorithm:
     """Builds RL².
 
@@ -30,6 +33,8 @@ def build(
         the learning rate.
       final_gae_lambda: exponent of the advantages' average to which the first one goes
         linearly, with the learning rate; by default it stays.
+      told_critic: a critic of its own that is told the task, as the policy is not
+        (arXiv 1710.06542); features of what is remembered are told it, too.
     """
     if entropy_decay_steps is None:
         entropy_decay_steps = ppo.decay_steps
@@ -39,6 +44,15 @@ def build(
         check_fraction(gae_lambda=ppo.gae_lambda, final_gae_lambda=final_gae_lambda)
         arguments["gae_lambda"] = optax.linear_schedule(
             ppo.gae_lambda, final_gae_lambda, ppo.decay_steps
+        )
+    check_flags(told_critic=told_critic)
+    if told_critic:
+        arguments["critic_sees"] = numbers
+        arguments["critic"] = MLPPolicy(
+            num_actions=1,
+            hidden_sizes=(128, 64),
+            value_head=True,
+            value_scale=ppo.value_scale,
         )
     length = trials.num_episodes * tasks.horizon
     return make_rl2(
