@@ -88,6 +88,9 @@ class TaskDistribution(NamedTuple):
       relabel: `(task, trajectory) -> [T]`, the reward that a task pays for an episode
         of another, by the environment's own function; None where anything else of an
         episode would be different too, its steps or its end.
+      expected_reward: `(task, trajectory) -> [T]`, E[r_t | task, o_t, a_t], where the
+        environment draws rewards at random and what a policy sees tells the mean; None
+        where it does not draw them, or that is not known.
       achieved: `(key, task, trajectories [E, T, ...]) -> task`, draws a task whose goal
         is what a trial has come to at some step, the task itself where it has come to
         none; None where there are no goals.
@@ -105,6 +108,7 @@ class TaskDistribution(NamedTuple):
     encode: Callable[[Observation], Observation] = lambda obs: obs
     revealed_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
     relabel: Callable[[Task, "Trajectory"], jax.Array] | None = None
+    expected_reward: Callable[[Task, "Trajectory"], jax.Array] | None = None
     achieved: Callable[[Key, Task, "Trajectory"], Task] | None = None
     measures: Mapping[str, Callable[[Task, "Trajectory"], jax.Array]] = {}
 

@@ -432,6 +432,42 @@ def test_informative_bandit():
     assert tasks.oracles["optimal arm"](None, tasks.sample(keys[0])) == 25.0
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        partial(bandit.bernoulli_bandit, num_arms=3, horizon=4),
+        partial(bandit.correlated_bandit, family="easy", horizon=4),
+        partial(bandit.gaussian_bandit, num_arms=3, horizon=4),
+        partial(tabular_mdp, num_states=3, num_actions=2, horizon=3),
+        lambda: task_conditioned(tabular_mdp(num_states=3, num_actions=2, horizon=3)),
+        partial(two_step, reward_probability=0.8),
+    ],
+    ids=["bernoulli", "correlated", "gaussian", "mdp", "mdp shown", "two-step"],
+)
+def test_expected_rewards_are_the_means_of_what_is_drawn(build):
+    tasks = build()
+    policy, key = UniformPolicy(tasks.action_space), jax.random.key(4)
+    task = tasks.sample(key)
+
+    def one(key):
+        return rollout.collect(key, tasks, policy, Agent(()), task, num_episodes=1)[1]
+
+    steps = jax.jit(jax.vmap(one))(jax.random.split(key, 4000))
+    steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), steps)
+    expected = tasks.expected_reward(task, steps)
+    # By what is seen and done: noise is all that is left, and the means differ.
+    kinds = steps.obs[:, :3].argmax(-1) * 10 + steps.action
+    means = []
+    for kind in np.unique(kinds):
+        drawn, mean = steps.reward[kinds == kind], expected[kinds == kind]
+        assert np.ptp(mean) == 0
+        error = np.std(drawn) / np.sqrt(len(drawn))
+        np.testing.assert_allclose(np.mean(drawn), mean[0], atol=5 * error + 1e-6)
+        means.append(float(mean[0]))
+    assert np.ptp(means) > 0.1
+    assert np.var(expected) < np.var(steps.reward)
+
+
 def gittins_by_enumeration(successes, failures, num_left):
     """The largest E[Σr] / E[τ] over every stopping rule, in exact arithmetic."""
     # A rule says at which posteriors after 1, …, n - 1 further pulls to go on.

@@ -225,15 +225,19 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes, scheduled):
     assert info.return_after == info.episode_returns[-1]
 
 
-def test_a_critic_is_told_what_the_policy_is_not():
+def test_what_learns_is_told_what_the_policy_is_not():
     """A step by plain gradient descent, one step of a trial after the other."""
+    tasks = TASKS._replace(
+        expected_reward=lambda task, steps: 1.0 - task.reward[steps.action]
+    )
     policy = memory_policy(TASKS, GRU(3), hidden_sizes=(2,))
     critic = MLPPolicy(num_actions=1, hidden_sizes=(4,), value_head=True)
     algorithm = rl2(
-        TASKS,
+        tasks,
         policy,
         critic=critic,
         critic_sees=lambda task: 2.0 * task.reward[:2],
+        expected_rewards=True,
         num_tasks=N,
         num_episodes=E,
         num_epochs=1,
@@ -285,7 +289,7 @@ def test_a_critic_is_told_what_the_policy_is_not():
     first = start.critic, start.agent.params
     values = [[float(output[1]) for output in walk(first, i)] for i in range(N)]
     advantage = [
-        plain_advantages([float(data.reward[at]) for at in places[i]], values[i])
+        plain_advantages([1.0 - float(data.reward[at]) for at in places[i]], values[i])
         for i in range(N)
     ]
     target = [np.add(advantage[i], values[i]) for i in range(N)]
@@ -325,6 +329,7 @@ def test_a_critic_is_told_what_the_policy_is_not():
         ({"policy": Sum()}, "what a MemoryPolicy recalls; got Sum"),
         ({"critic_sees": lambda task: task.reward[0]}, "make a vector of a task"),
         ({"critic_sees": 3}, "critic_sees must be a function; got 3"),
+        ({"critic_sees": None, "expected_rewards": True}, "tells them, .* got Ending"),
     ],
 )
 def test_a_critic_that_cannot_be_told_is_refused(kwargs, message):

@@ -15,7 +15,9 @@ The critic may be told the task, which the policy never is (asymmetric actor-cri
 Pinto et al. 2018, arXiv 1710.06542): V(h_t, t, μ) of what is remembered, h_t, and the
 task μ. Actions depend on the history alone, so that it is as unbiased a baseline and a
 bootstrap as V(h_t) (Baisero & Amato 2022, arXiv 2105.11674); what it takes out is that
-tasks differ in what they pay.
+tasks differ in what they pay. And where a world tells E[r_t | μ, o_t, a_t], advantages
+may be made of that instead of r_t, which the memory sees all the same: no action up to
+then depends on the difference, so that gradients have the same mean, and less noise.
 """
 
 from collections.abc import Callable
@@ -46,6 +48,7 @@ from metarl_jax.validation import (
     check_batch,
     check_critic,
     check_divides,
+    check_flags,
     check_fraction,
     check_functions,
     check_key,
@@ -126,6 +129,7 @@ def rl2(
     entropy_coeff: float | jax.Array | optax.Schedule = 0.01,
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array | optax.Schedule = 0.95,
+    expected_rewards: bool = False,
 ) -> MetaAlgorithm:
     """Builds RL² for a task distribution and any policy.
 
@@ -159,6 +163,7 @@ def rl2(
       discount: γ, per step, across episode ends.
       gae_lambda: λ, likewise; or a schedule of it. The lower, the less noise, and the
         more is credited by what the critic says of what an action taught the agent.
+      expected_rewards: whether advantages are made of the family's `expected_reward`.
 
     Returns:
       A `MetaAlgorithm`.
@@ -167,8 +172,8 @@ def rl2(
       ValueError: if a count is below 1 or `num_exploration_episodes` not in [0, E),
         `num_minibatches` does not divide `num_tasks`, γ or λ is not in [0, 1],
         `clip_range` is not above 0, a trust region has no critic beside it, the policy
-        does not fit the action space, or a critic is to be told the task that cannot
-        be.
+        does not fit the action space, a critic is to be told the task that cannot be,
+        or the family does not tell expected rewards that are to be used.
     """
     check_positive(
         num_tasks=num_tasks,
@@ -194,6 +199,12 @@ def rl2(
         check_critic(tasks, critic)
     if critic is None or critic_sees is not None:
         check_critic(tasks, policy)
+    check_flags(expected_rewards=expected_rewards)
+    if expected_rewards and tasks.expected_reward is None:
+        raise ValueError(
+            "expected_rewards needs a family that tells them, as bandits do; got "
+            f"{tasks.env.name}"
+        )
     check_divides(num_tasks, num_minibatches=num_minibatches)
     check_positive(trials_of_all_epochs=num_epochs * num_tasks)
     if num_exploration_episodes >= num_episodes:
@@ -250,9 +261,15 @@ def rl2(
 
         return map_tasks(one_trial)(steps, told)
 
-    def prepare(params, trajectories, step, told):
+    def prepare(params, trajectories, task_batch, step):
         """Makes trajectories `[N, E, T, ...]` a batch."""
-        steps = jax.vmap(trials.stream)(trajectories)
+        told = () if critic_sees is None else jax.vmap(critic_sees)(task_batch)
+        paid = trajectories
+        if expected_rewards:
+            of_task = jax.vmap(tasks.expected_reward, (None, 0))  # pyright: ignore
+            reward = jax.vmap(of_task)(task_batch, trajectories)
+            paid = paid._replace(reward=jnp.where(paid.mask, reward, 0.0))
+        steps, paid = (jax.vmap(trials.stream)(x) for x in (trajectories, paid))
         old, (value, *_) = replay(params, steps, told)
         advantage = jax.vmap(
             partial(
@@ -261,7 +278,7 @@ def rl2(
                 gae_lambda=_at(step, gae_lambda),
                 num_exploration_episodes=num_exploration_episodes,
             )
-        )(steps, value)
+        )(paid, value)
         normalised = returns.normalise(advantage, steps.mask)
         return Batch(steps, old, normalised, value + advantage, told)
 
@@ -335,8 +352,7 @@ def rl2(
         trajectories = map_tasks(collect)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
-        told = () if critic_sees is None else jax.vmap(critic_sees)(task_batch)
-        batch = prepare(params, trajectories, state.step, told)
+        batch = prepare(params, trajectories, task_batch, state.step)
         weight = _at(state.step, entropy_coeff)
         accepted, step_norm = jnp.asarray(True), ()
         if isinstance(outer_optimizer, TrustRegion):

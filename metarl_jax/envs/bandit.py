@@ -261,9 +261,12 @@ def _family(env, sample, horizon, oracles):
         del obs
         return jnp.argmax(task.mean)
 
-    return gymnax_family(
+    family = gymnax_family(
         env, sample, horizon=horizon, oracles=oracles, optimal_action=optimal_action
     )
+    if env.reward == "deterministic":
+        return family
+    return family._replace(expected_reward=lambda task, steps: task.mean[steps.action])
 
 
 def _optimal_arm(horizon):

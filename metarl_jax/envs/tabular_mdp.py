@@ -179,6 +179,12 @@ def tabular_mdp(
         value, _ = value_iteration(task.transition, task.mean_reward, horizon=horizon)
         return value[0]
 
-    return gymnax_family(
+    def expected_reward(task, steps):
+        # What stands behind the state, such as the task, is not read.
+        position = jnp.argmax(steps.obs[..., :num_states], axis=-1)
+        return task.mean_reward[position, steps.action]
+
+    family = gymnax_family(
         env, sample, horizon=horizon, oracles={"value iteration": optimum}
     )
+    return family._replace(expected_reward=expected_reward)

@@ -124,4 +124,9 @@ def two_step(
         c, h = common, reward_probability
         return jnp.maximum(c * h + (1 - c) * (1 - h), c * (1 - h) + (1 - c) * h)
 
-    return gymnax_family(env, sample, horizon=2, oracles={"known state": known_state})
+    def expected_reward(task, steps):
+        stage, h = jnp.argmax(steps.obs[..., :3], axis=-1), reward_probability
+        return jnp.where(stage == 0, 0.0, jnp.where(stage == task.good, h, 1.0 - h))
+
+    family = gymnax_family(env, sample, horizon=2, oracles={"known state": known_state})
+    return family._replace(expected_reward=expected_reward)

@@ -22,6 +22,7 @@ def build(
     entropy_decay_steps: int | None = None,
     final_gae_lambda: float | None = None,
     told_critic: bool = False,
+    expected_rewards: bool = False,
 ) -> MetaAlgorithm:
     """Builds RL².
 
@@ -34,7 +35,9 @@ def build(
       final_gae_lambda: exponent of the advantages' average to which the first one goes
         linearly, with the learning rate; by default it stays.
       told_critic: a critic of its own that is told the task, as the policy is not
-        (arXiv 1710.06542); features of what is remembered are told it, too.
+        (arXiv 1710.06542), and reads what the policy remembers.
+      expected_rewards: learn from the mean of a reward in the place of what was drawn,
+        in worlds that tell it; the agent sees what was drawn.
     """
     if entropy_decay_steps is None:
         entropy_decay_steps = ppo.decay_steps
@@ -61,6 +64,7 @@ def build(
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
         num_exploration_episodes=num_exploration_episodes,
+        expected_rewards=expected_rewards,
         entropy_coeff=decaying(entropy_decay_steps, entropy_coeff=entropy_coeff),
         **arguments,
     )
