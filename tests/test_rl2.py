@@ -13,7 +13,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jax import jit
 
-from metarl_jax import rollout
+from metarl_jax import make_experiment, rollout
 from metarl_jax.algorithms.rl2 import rl2
 from metarl_jax.distributions import Categorical
 from metarl_jax.envs.bandit import bernoulli_bandit
@@ -461,6 +461,15 @@ def test_every_hypernetwork_can_be_trained(name):
     params = check_shapes(experiment).agent.params["params"]
     # For each of 5 actions and the value: a number for each of 25 cells, and a bias.
     assert params["head"]["generator"].kernel.shape == (8, 26 * 6)
+
+
+@pytest.mark.parametrize("mode", ["strict", "float64"])
+@pytest.mark.parametrize("world", ["bandit", "tabular-mdp", "two-step"])
+def test_what_is_told_is_traced_in_every_mode(world, mode):
+    strict = jax.numpy_dtype_promotion("strict")
+    with strict if mode == "strict" else jax.enable_x64(True):
+        told = {"told_critic": True, "expected_rewards": True}
+        check_shapes(make_experiment(world, method="rl2", num_tasks=16, **told))
 
 
 def check_shapes(experiment):

@@ -99,7 +99,7 @@ BUILDS = {catalogue.load(name, "methods").build: name for name in reversed(METHO
 
 
 # What a family may say of its tasks, which some methods ask for.
-TOLD = "optimal_action", "revealed_reward", "relabel", "achieved"
+TOLD = "optimal_action", "revealed_reward", "relabel", "achieved", "expected_reward"
 
 
 def asked_for(method):

@@ -268,7 +268,8 @@ def rl2(
         if expected_rewards:
             of_task = jax.vmap(tasks.expected_reward, (None, 0))  # pyright: ignore
             reward = jax.vmap(of_task)(task_batch, trajectories)
-            paid = paid._replace(reward=jnp.where(paid.mask, reward, 0.0))
+            reward = jnp.where(paid.mask, reward, 0.0).astype(paid.reward.dtype)
+            paid = paid._replace(reward=reward)
         steps, paid = (jax.vmap(trials.stream)(x) for x in (trajectories, paid))
         old, (value, *_) = replay(params, steps, told)
         advantage = jax.vmap(
@@ -421,7 +422,7 @@ def _seen(recalled: jax.Array, told: jax.Array) -> jax.Array:
         [
             jax.lax.stop_gradient(recalled),
             jnp.broadcast_to(told, (length, *told.shape)),
-            jnp.arange(length)[:, None] / length,
+            jnp.arange(length, dtype=recalled.dtype)[:, None] / length,
         ]
     )
 

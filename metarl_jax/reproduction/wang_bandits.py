@@ -24,7 +24,7 @@ from metarl_jax.reproduction.measuring import (
     measure,
     trial_returns,
 )
-from metarl_jax.reproduction.rl2_bandits import HUNDRED_PULLS
+from metarl_jax.reproduction.rl2_bandits import TOLD
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit, bayes_optimal
 from metarl_jax.strategies.two_step import BayesOptimalTwoStep
@@ -48,10 +48,7 @@ _LONG = {
     **{"num_steps": 1000, "decay_steps": 1000},
 }
 TRAINING = {
-    "independent": {
-        **{"core": "gru", **HUNDRED_PULLS, "entropy_decay_steps": 2750},
-        **{"num_steps": 3000, "decay_steps": 3000},
-    },
+    "independent": {"core": "gru", **TOLD},
     "medium": _LONG,
     "hard": _LONG,
 }
