@@ -56,20 +56,9 @@ HUNDRED_PULLS = {
     "num_steps": 6000,
     "decay_steps": 6000,
 }
-# What learns knows the arms, which the agent does not: a third of the steps.
-TOLD = {
-    **HUNDRED_PULLS,
-    "told_critic": True,
-    "expected_rewards": True,
-    "value_scale": 10.0,
-    "entropy_coeff": 0.2,
-    "entropy_decay_steps": 1800,
-    "num_steps": 2000,
-    "decay_steps": 2000,
-}
 TRAINING = {
     **{(10, num_arms): _TEN_PULLS for num_arms in (5, 10, 50)},
-    **{(100, 5): TOLD, (100, 10): HUNDRED_PULLS},
+    **{(100, num_arms): HUNDRED_PULLS for num_arms in (5, 10)},
 }
 
 _NO_END = (

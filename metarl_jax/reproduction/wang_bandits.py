@@ -24,7 +24,7 @@ from metarl_jax.reproduction.measuring import (
     measure,
     trial_returns,
 )
-from metarl_jax.reproduction.rl2_bandits import TOLD
+from metarl_jax.reproduction.rl2_bandits import HUNDRED_PULLS
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit, bayes_optimal
 from metarl_jax.strategies.two_step import BayesOptimalTwoStep
@@ -48,7 +48,12 @@ _LONG = {
     **{"num_steps": 1000, "decay_steps": 1000},
 }
 TRAINING = {
-    "independent": {"core": "gru", **TOLD},
+    # What learns knows the arms, which the agent does not.
+    "independent": {
+        **{"core": "gru", **HUNDRED_PULLS, "told_critic": True},
+        **{"expected_rewards": True, "value_scale": 10.0, "entropy_coeff": 0.2},
+        **{"entropy_decay_steps": 1800, "num_steps": 2000, "decay_steps": 2000},
+    },
     "medium": _LONG,
     "hard": _LONG,
 }
