@@ -329,13 +329,20 @@ def test_what_learns_is_told_what_the_policy_is_not():
         ({"policy": Sum()}, "what a MemoryPolicy recalls; got Sum"),
         ({"critic_sees": lambda task: task.reward[0]}, "make a vector of a task"),
         ({"critic_sees": 3}, "critic_sees must be a function; got 3"),
+        ({"critic_sees": lambda task: task.goal}, "of a task of Ending; got .*goal"),
         ({"critic_sees": None, "expected_rewards": True}, "tells them, .* got Ending"),
+        ({"expected": lambda task, steps: steps.reward[0]}, r"make \[4\] numbers"),
+        ({"expected": lambda task: task.reward}, "expected_reward must be a function"),
     ],
 )
-def test_a_critic_that_cannot_be_told_is_refused(kwargs, message):
+def test_what_cannot_be_told_is_refused(kwargs, message):
     given = {"policy": memory_policy(TASKS, GRU(2)), **kwargs}
+    tasks = TASKS
+    if "expected" in given:
+        tasks = TASKS._replace(expected_reward=given.pop("expected"))
+        given |= {"critic_sees": None, "expected_rewards": True}
     with pytest.raises(ValueError, match=message):
-        rl2(TASKS, **{"critic_sees": lambda task: task.reward, **given})
+        rl2(tasks, **{"critic_sees": lambda task: task.reward, **given})
 
 
 def assert_equal(a, b):

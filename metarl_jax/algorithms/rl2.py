@@ -60,6 +60,7 @@ from metarl_jax.validation import (
     check_remembers,
     first_values,
     has_memory,
+    reason,
     shown,
     trajectory,
 )
@@ -200,11 +201,8 @@ def rl2(
     if critic is None or critic_sees is not None:
         check_critic(tasks, policy)
     check_flags(expected_rewards=expected_rewards)
-    if expected_rewards and tasks.expected_reward is None:
-        raise ValueError(
-            "expected_rewards needs a family that tells them, as bandits do; got "
-            f"{tasks.env.name}"
-        )
+    if expected_rewards:
+        _check_expected(tasks, policy)
     check_divides(num_tasks, num_minibatches=num_minibatches)
     check_positive(trials_of_all_epochs=num_epochs * num_tasks)
     if num_exploration_episodes >= num_episodes:
@@ -444,7 +442,7 @@ def _example(tasks, policy, critic_sees) -> jax.Array:
 def _check_told(tasks, policy, critic, critic_sees) -> None:
     """Raises a `ValueError` unless a critic can be told the task."""
     check_functions(critic_sees=critic_sees)
-    told = jax.eval_shape(critic_sees, jax.eval_shape(tasks.sample, jax.random.key(0)))
+    told = _made(tasks, "critic_sees", critic_sees)
     if not isinstance(policy, MemoryPolicy):
         raise ValueError(
             "a critic that is told the task reads what a MemoryPolicy recalls; got "
@@ -458,6 +456,41 @@ def _check_told(tasks, policy, critic, critic_sees) -> None:
             f"own; got {shown(critic)}"
         )
     check_methods(critic)
+
+
+def _check_expected(tasks, policy) -> None:
+    """Raises a `ValueError` unless a family tells expected rewards of an episode."""
+    if tasks.expected_reward is None:
+        raise ValueError(
+            "expected_rewards needs a family that tells them, as bandits do; got "
+            f"{tasks.env.name}"
+        )
+    episode = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((tasks.horizon, *x.shape), x.dtype),
+        trajectory(tasks, policy),
+    )
+    made = _made(tasks, "expected_reward", tasks.expected_reward, episode)
+    if jax.tree.map(jnp.shape, made) != (tasks.horizon,):
+        raise ValueError(
+            f"expected_reward must make [{tasks.horizon}] numbers of an episode; got "
+            f"{made}"
+        )
+
+
+def _made(tasks, name, function, *inputs) -> Any:
+    """Returns what a function makes of a task, as shapes.
+
+    Raises:
+      ValueError: if it cannot be called so.
+    """
+    task = jax.eval_shape(tasks.sample, jax.random.key(0))
+    try:
+        return jax.eval_shape(function, task, *inputs)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must be a function of a task of {tasks.env.name}; got "
+            f"{reason(error)}"
+        ) from error
 
 
 def _at(step, value) -> Any:
