@@ -262,13 +262,13 @@ def rl2(
     def prepare(params, trajectories, task_batch, step):
         """Makes trajectories `[N, E, T, ...]` a batch."""
         told = () if critic_sees is None else jax.vmap(critic_sees)(task_batch)
-        paid = trajectories
+        steps = paid = jax.vmap(trials.stream)(trajectories)
         if expected_rewards:
             of_task = jax.vmap(tasks.expected_reward, (None, 0))  # pyright: ignore
             reward = jax.vmap(of_task)(task_batch, trajectories)
-            reward = jnp.where(paid.mask, reward, 0.0).astype(paid.reward.dtype)
-            paid = paid._replace(reward=reward)
-        steps, paid = (jax.vmap(trials.stream)(x) for x in (trajectories, paid))
+            reward = jnp.where(trajectories.mask, reward, 0.0)
+            reward = reward.astype(trajectories.reward.dtype)
+            paid = jax.vmap(trials.stream)(trajectories._replace(reward=reward))
         old, (value, *_) = replay(params, steps, told)
         advantage = jax.vmap(
             partial(
