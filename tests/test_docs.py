@@ -456,6 +456,17 @@ def test_published_tables_quote_their_records(page, table, names, columns, digit
                 assert rest == [f"({met:.0f}%)"]
 
 
+def test_every_seed_of_pearl_passes_posterior_sampling_where_its_page_says_so():
+    cells = RESULTS / "reproductions" / "pearl-half-circle" / "cells"
+    for episode in range(3, 7):
+        pearl, sampling = (
+            json.loads((cells / f"{row}--episode-{episode}.json").read_text())
+            for row in ("pearl", "exact-posterior-sampling")
+        )
+        assert len(pearl["seed_means"]) == 3
+        assert min(pearl["seed_means"]) > sampling["mean"]
+
+
 def test_published_tables_say_which_differences_are_real():
     import telling_apart
 

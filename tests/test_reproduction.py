@@ -83,6 +83,7 @@ def test_a_measurement_s_mean_and_error():
     error = seeds.mean(1).std(ddof=1) / np.sqrt(5)
     assert record["standard_error"] == pytest.approx(error)
     assert (record["num_seeds"], record["num_instances"]) == (5, 400)
+    np.testing.assert_allclose(record["seed_means"], seeds.mean(1))
     # All seeds meet the same instances: their error is in every mean.
     summary = summarise(seeds[..., None], shared_tasks=True)
     assert record["ci"] == [summary.ci_low[0], summary.ci_high[0]]

@@ -125,7 +125,7 @@ def episode_cells(
 
 
 def measured(measurement: Measurement) -> dict[str, Any]:
-    """Summarises a measurement: mean, standard error, 95 % interval.
+    """Summarises a measurement: mean, of each seed too, standard error, 95 % interval.
 
     The standard error is that of N instances, or, where S > 1 seeds were trained, of
     the S means. The interval is Student's; all seeds meet the same instances, so that
@@ -150,6 +150,7 @@ def measured(measurement: Measurement) -> dict[str, Any]:
         "std": std,
         "num_instances": num_instances,
         "num_seeds": num_seeds,
+        "seed_means": values.mean(axis=1).tolist(),
         "num_not_finite": int(summary.num_not_finite[0]),
         "setting": measurement.setting,
     }
