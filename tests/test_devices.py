@@ -231,6 +231,18 @@ def test_two_processes_stopped_killed_and_resumed_are_one_run(tmp_path):
     for a, b in zip(leaves(states[0]), leaves(here.state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
+    # Two processes and one start from it alike.
+    started = {"start_from": str(path), "checkpoint_every": 2}
+    for member in together(3, output_dir=str(tmp_path / "two"), **started):
+        assert "finished after 3" in end(member)
+    alone = [json.dumps({**settings, **started, "output_dir": str(tmp_path / "one")})]
+    alone += [json.dumps({**options, "num_steps": 3})]
+    end(start("one_of_several.py", *alone, num_devices=4))
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "one")
+    two, one = (files.read_config(tmp_path / name) for name in ("two", "one"))
+    assert two["start_from"] == one["start_from"]
+    assert two["start_from"]["step"] == num_steps
+
     # What two processes have saved, one device can read.
     with pytest.warns(UserWarning, match="was started with other") as warned:
         more = train(
