@@ -196,7 +196,8 @@ def finish(args: argparse.Namespace, record: dict[str, Any]) -> None:
       args: with what `add_record_options` added.
       record: what was measured.
     """
-    record = {"hardware": hardware(), "quick": args.quick, **record}
+    record = {"hardware": hardware(), **record}
+    record["quick"] = args.quick or record.get("quick", False)
     earlier = json.loads(args.compare.read_text()) if args.compare else None
     write(args.output, record)
     if earlier is None:
@@ -208,6 +209,23 @@ def finish(args: argparse.Namespace, record: dict[str, Any]) -> None:
     for path, (before, now) in ratios(earlier, record).items():
         ratio = now / before if before else float("nan")
         print(f"{path:60}{before:12.5g}{now:12.5g}{ratio:8.2f}×")
+
+
+def joined(path: Path, part: str, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an earlier record with some rows measured anew, which say on what.
+
+    Rows that do not say it were measured on what the record says.
+
+    Args:
+      path: of the record; where there is none, the rows are all of it.
+      part: of the record, in which rows are.
+      rows: by name.
+    """
+    if not path.exists():
+        return {part: dict(rows)}
+    old, machine = json.loads(path.read_text()), hardware()
+    new = {name: {**row, "hardware": machine} for name, row in rows.items()}
+    return {**old, part: {**old.get(part, {}), **new}}
 
 
 def apart(

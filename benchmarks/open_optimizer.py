@@ -12,7 +12,6 @@ Writes JSON, a world at a time, and prints a table. Seconds are those of the pro
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from measuring import hardware, write
+from measuring import hardware, joined, write
 
 from metarl_jax import actor_critic, surrogates
 from metarl_jax.algorithms.learned_optimizer import learned_optimizer
@@ -182,9 +181,7 @@ def main() -> None:
             "cpu_seconds_a_life": round(seconds, 1),
         }
         print(name, rows[name], flush=True)
-    old = json.loads(args.output.read_text()) if args.output.exists() else {}
-    worlds = old.get("worlds", {})
-    worlds[args.world] = {
+    world = {
         "environment_steps": [i * trial.steps for i in range(ROUNDS + 1)],
         "learning_rate": rate,
         "return_of_rates": dict(
@@ -200,7 +197,7 @@ def main() -> None:
             "hardware": hardware(),
             "interval": "95 % t-interval over seeds",
             "num_seeds": args.seeds,
-            "worlds": worlds,
+            **joined(args.output, "worlds", {args.world: world}),
         },
     )
 

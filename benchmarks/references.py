@@ -9,11 +9,10 @@ table.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import jax
-from measuring import add_record_options, finish, mean_row
+from measuring import add_record_options, finish, joined, mean_row
 
 from metarl_jax import catalogue, rollout
 from metarl_jax.policies.random import PersistentRandomPolicy
@@ -51,26 +50,24 @@ def main() -> None:
     parser.add_argument("--num-tasks", type=int, default=NUM_TASKS)
     add_record_options(parser, OUTPUT)
     args = parser.parse_args()
-    num_tasks, rows = 4 if args.quick else args.num_tasks, {}
-    if args.output.exists():
-        rows = json.loads(args.output.read_text())["worlds"]
+    num_tasks = 4 if args.quick else args.num_tasks
     for name in args.only:
         try:
             tasks = catalogue.load(name, "worlds").tasks()
         except ValueError as error:  # an extra is not installed
             print(f"{name:26}{error}")
             continue
-        rows[name] = measure(tasks, num_tasks)
+        rows = measure(tasks, num_tasks)
         if num_tasks != NUM_TASKS:
-            rows[name] = {
-                who: {**row, "num_tasks": num_tasks} for who, row in rows[name].items()
-            }
+            rows = {who: {**row, "num_tasks": num_tasks} for who, row in rows.items()}
         told = ", ".join(
             f"{who} {row['mean']:.4g} ± {row['half_width']:.2g}"
-            for who, row in rows[name].items()
+            for who, row in rows.items()
         )
         print(f"{name:26}{told}", flush=True)
-        finish(args, {"num_tasks": NUM_TASKS, "worlds": dict(sorted(rows.items()))})
+        record = joined(args.output, "worlds", {name: rows})
+        worlds = dict(sorted(record["worlds"].items()))
+        finish(args, {**record, "num_tasks": NUM_TASKS, "worlds": worlds})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from measuring import (
     compiled,
     finish,
     gradient_methods,
-    hardware,
+    joined,
     matmul_flops,
     matmul_flops_per_second,
     peak_memory_mib,
@@ -190,15 +190,6 @@ def time_rollout(width: int, activation: str, repeats: int) -> dict:
     }
 
 
-def joined(old: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
-    """Returns a record with some rows measured anew, which say on what they were."""
-    if not old:
-        return {"steps": rows}
-    machine = hardware()
-    new = {name: {**row, "hardware": machine} for name, row in rows.items()}
-    return {**old, "steps": {**old["steps"], **new}}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times the compiled step.")
     parser.add_argument("--repeats", type=int, default=30)
@@ -261,10 +252,7 @@ def main() -> None:
             f"each task {row['in_meta_step_fraction_of_bare_scan']:.0%}"
         )
     record = {"steps": steps, "rollouts": rollouts}
-    if args.only:
-        old = json.loads(args.output.read_text()) if args.output.exists() else {}
-        record = joined(old, steps)
-    finish(args, record)
+    finish(args, joined(args.output, "steps", steps) if args.only else record)
 
 
 if __name__ == "__main__":

@@ -118,13 +118,17 @@ def facts(name: str) -> str:
     timed = record("worlds.json").get(name)
     if timed:
         speed, compiled = timed["steps_per_second"], timed["compile_seconds"]
+        machine = timed.get("hardware") or record("worlds.json", "hardware")
         rows.append(
             (
                 "steps a second of one CPU core",
-                f"{speed:,.0f}, after {compiled:.1f} s of compiling",
+                f"{speed:,.0f}, after {compiled:.1f} s of compiling "
+                f"({machine['device']}, {machine['date']})",
             )
         )
     for who, row in record("references.json").get(name, {}).items():
+        if who == "hardware":
+            continue
         told = f"{number(row['mean'])} ± {row['half_width']:.2g}"
         if "num_tasks" in row:
             told += f", of {row['num_tasks']} tasks"

@@ -12,7 +12,6 @@ and prints a table.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measuring import add_record_options, finish
+from measuring import add_record_options, finish, joined
 
 from metarl_jax import catalogue, rollout, spaces
 from metarl_jax.envs import highway, locomotion, metaworld, xland
@@ -128,8 +127,7 @@ def main() -> None:
     add_record_options(parser, OUTPUT)
     args = parser.parse_args()
     print(f"{'world':32}{'compile':>9}{'steps/CPU s':>13}{'simulator':>11}{'share':>7}")
-    # Worlds that are left out keep what was measured of them before.
-    rows = json.loads(args.output.read_text())["worlds"] if args.output.exists() else {}
+    rows = {}
     for name in args.only:
         row = measure(worlds()[name](), 1 if args.quick else args.repeats)
         rows[name] = row
@@ -139,7 +137,9 @@ def main() -> None:
             print(f"{row['simulator_steps_per_second']:11,.0f}", end="")
             print(f"{row['share_of_simulator']:7.0%}", end="")
         print(flush=True)
-    finish(args, {"num_copies": NUM_TASKS * NUM_EPISODES, "worlds": rows})
+    # Worlds that are left out keep what was measured of them before.
+    record = joined(args.output, "worlds", rows)
+    finish(args, {**record, "num_copies": NUM_TASKS * NUM_EPISODES})
 
 
 if __name__ == "__main__":

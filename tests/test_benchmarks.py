@@ -366,20 +366,22 @@ def test_a_part_of_a_page_is_made_anew_and_the_rest_is_kept():
         measuring.rewritten(page, "y.py", "new")
 
 
-def test_a_row_that_is_timed_again_leaves_the_others_as_they_were():
+def test_a_row_that_is_timed_again_leaves_the_others_as_they_were(tmp_path):
     one, other = {"step_seconds": 1.0}, {"step_seconds": 2.0}
     old = {
         "hardware": {"cores": 1},
         "steps": {"a": one, "b": one},
         "rollouts": {"x": 1},
     }
-    new = step_time.joined(old, {"b": other, "c": other})
+    path = tmp_path / "record.json"
+    assert measuring.joined(path, "steps", {"b": other}) == {"steps": {"b": other}}
+    path.write_text(json.dumps(old))
+    new = measuring.joined(path, "steps", {"b": other, "c": other})
     assert (new["hardware"], new["rollouts"]) == (old["hardware"], old["rollouts"])
     assert list(new["steps"]) == ["a", "b", "c"]
     assert new["steps"]["a"] == one
     assert new["steps"]["b"].pop("hardware")["cores"] >= 1
     assert new["steps"]["b"] == other
-    assert step_time.joined({}, {"b": other}) == {"steps": {"b": other}}
 
 
 @pytest.mark.parametrize("what", ["amago", "hyperx"])
