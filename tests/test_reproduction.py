@@ -338,6 +338,12 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
         assert first.read_text().count('"step"') == 2
     assert started.curve is not None
     assert started.curve["environment_steps"] == [16 + 12, 16 + 24]
+    # Of trials as long as those before, the curve is of all training.
+    longer = learned("bandit-rl2", options, rewards, seeds=(3, 4), start=options)
+    everything = longer(tmp_path / "longer").curve
+    assert everything is not None
+    assert everything["environment_steps"] == [8, 16, 24, 32]
+    assert everything["return"][:2] == whole.curve["return"]
     with pytest.raises(ValueError, match=r"num_tasks = 4 .* resumed with 8"):
         learned("bandit-rl2", {**options, "num_tasks": 8}, rewards, seeds=(3,))(
             tmp_path / "cut"

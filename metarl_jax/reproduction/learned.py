@@ -67,9 +67,14 @@ def learned(
         values = [measure(run.algorithm, run.agent) for run in runs]
         seconds = time.perf_counter() - begun
         seconds += sum(run.metrics[-1]["seconds"] for run in [*first, *runs])
-        before = sum(run.step * (_environment_steps(run) or 0) for run in first[:1])
+        steps, before = _environment_steps(runs[0]), 0
         metrics = [run.metrics for run in runs]
-        learning = curve(metrics, _environment_steps(runs[0]), before)
+        if first and _environment_steps(first[0]) == steps:
+            pairs = zip(first, metrics, strict=True)
+            metrics = [[*run.metrics, *rows] for run, rows in pairs]
+        elif first:  # of trials of another length
+            before = first[0].step * (_environment_steps(first[0]) or 0)
+        learning = curve(metrics, steps, before)
         return Measurement(np.stack(values), setting, seconds, learning)
 
     return cell
