@@ -57,7 +57,7 @@ def anchors(page):
 @pages
 def test_links_lead_somewhere(page):
     text = FENCE.sub("", page.read_text())
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", text):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
