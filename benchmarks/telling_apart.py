@@ -189,7 +189,7 @@ def _ends(rows: Mapping[str, Any], num_seeds: int) -> dict[str, np.ndarray]:
 
 def of_tables() -> dict[str, str]:
     """Returns what can be told apart in published tables, by page."""
-    pulls = [f"n={n} k={k}" for n in (10, 100) for k in (5, 10, 50)]
+    pulls = [f"n={n} k={k}" for n in (10, 100, 500) for k in (5, 10, 50)]
     families = ["independent", "uniform", "easy", "medium", "hard"]
     episodes = [f"episode {i}" for i in range(1, 7)]
     sampling = "exact posterior sampling"

@@ -467,6 +467,16 @@ def test_every_seed_of_pearl_passes_posterior_sampling_where_its_page_says_so():
         assert min(pearl["seed_means"]) > sampling["mean"]
 
 
+def test_every_seed_on_independent_arms_has_less_regret_than_its_page_says():
+    cells = RESULTS / "reproductions" / "wang-bandits" / "cells"
+    learned, ucb1 = (
+        json.loads((cells / f"{row}--independent.json").read_text())
+        for row in ("rl", "ucb1")
+    )
+    assert len(learned["seed_means"]) == 3
+    assert max(learned["seed_means"]) < ucb1["mean"]
+
+
 def test_published_tables_say_which_differences_are_real():
     import telling_apart
 

@@ -1,6 +1,7 @@
 """Duan et al. 2016, arXiv 1611.02779, Table 1: total reward in Bernoulli bandits."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,10 +57,26 @@ HUNDRED_PULLS = {
     "num_steps": 6000,
     "decay_steps": 6000,
 }
-TRAINING = {
-    **{(10, num_arms): _TEN_PULLS for num_arms in (5, 10, 50)},
-    **{(100, num_arms): HUNDRED_PULLS for num_arms in (5, 10)},
+# What meta-trains knows the arms, which the agent does not.
+TOLD = {"told_critic": True, "expected_rewards": True, "value_scale": 10.0}
+_FIVE_ARMS = {
+    **{**HUNDRED_PULLS, **TOLD, "entropy_coeff": 0.1, "entropy_decay_steps": 2000},
+    **{"num_steps": 2500, "decay_steps": 2500},
 }
+# The value's unit is as many times larger as the trial is longer.
+_LONGER = {"discount": 0.998, "expected_rewards": True, "num_steps": 100}
+TRAINING: dict[tuple[int, int], dict[str, Any]] = {
+    **{(10, num_arms): _TEN_PULLS for num_arms in (5, 10, 50)},
+    (100, 5): {
+        **{**_FIVE_ARMS, "discount": 1.0, "entropy_decay_steps": 4500},
+        **{"num_steps": 3500, "decay_steps": 6000},
+    },
+    (100, 10): HUNDRED_PULLS,
+    (500, 5): {**_FIVE_ARMS, **_LONGER, "value_scale": 50.0, "decay_steps": 2750},
+    (500, 10): {**HUNDRED_PULLS, **_LONGER, "value_scale": 5.0, "decay_steps": 6600},
+}
+# Of the run of a hundred pulls that a seed starts from, if it does.
+START = {(100, 5): _FIVE_ARMS, (500, 5): _FIVE_ARMS, (500, 10): HUNDRED_PULLS}
 
 _NO_END = (
     "the paper's index approximates the one for pulls without an end, which {}; "
@@ -146,12 +163,15 @@ def _learned(key, horizon, num_arms, num_instances):
     if (horizon, num_arms) not in TRAINING:
         return None
     options = {"num_arms": num_arms, "horizon": horizon, **TRAINING[horizon, num_arms]}
+    start = START.get((horizon, num_arms))
+    if start is not None:
+        start = {"num_arms": num_arms, "horizon": 100, **start}
     tasks = bernoulli_bandit(num_arms=num_arms, horizon=horizon)
 
     def rewards(algorithm, agent):
         return agent_returns(tasks, algorithm)(key, agent, num_instances)[:, 0]
 
-    return learned("bandit-rl2", options, rewards)
+    return learned("bandit-rl2", options, rewards, start=start)
 
 
 def _measures(key, horizon, num_arms, num_instances):

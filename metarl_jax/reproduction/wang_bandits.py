@@ -24,7 +24,7 @@ from metarl_jax.reproduction.measuring import (
     measure,
     trial_returns,
 )
-from metarl_jax.reproduction.rl2_bandits import HUNDRED_PULLS
+from metarl_jax.reproduction.rl2_bandits import HUNDRED_PULLS, TOLD
 from metarl_jax.reproduction.table import Cell, Table
 from metarl_jax.strategies import bandit, bayes_optimal
 from metarl_jax.strategies.two_step import BayesOptimalTwoStep
@@ -47,12 +47,15 @@ _LONG = {
     **{"core": "gru", "num_tasks": 256, "entropy_coeff": 0.1},
     **{"num_steps": 1000, "decay_steps": 1000},
 }
+# What the runs on independent arms start from, in which a step is discounted.
+_DISCOUNTED = {
+    **{"core": "gru", **HUNDRED_PULLS, **TOLD, "entropy_coeff": 0.2},
+    **{"entropy_decay_steps": 1800, "num_steps": 2000, "decay_steps": 2000},
+}
 TRAINING = {
-    # What learns knows the arms, which the agent does not.
     "independent": {
-        **{"core": "gru", **HUNDRED_PULLS, "told_critic": True},
-        **{"expected_rewards": True, "value_scale": 10.0, "entropy_coeff": 0.2},
-        **{"entropy_decay_steps": 1800, "num_steps": 2000, "decay_steps": 2000},
+        **{**_DISCOUNTED, "discount": 1.0, "entropy_decay_steps": 2600},
+        **{"num_steps": 1500, "decay_steps": 3500},
     },
     "medium": _LONG,
     "hard": _LONG,
@@ -127,7 +130,10 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
     for column, (name, options) in learners.items():
         oracle = "known state" if column == TWO_STEP else "optimal arm"
         optimum = next(cell.optimum for cell in cells if cell.column == column)
-        trained = _learned(jax.random.key(seed), name, options, oracle, num_instances)
+        start = {"family": column, **_DISCOUNTED} if column == "independent" else None
+        trained = _learned(
+            jax.random.key(seed), name, options, start, oracle, num_instances
+        )
         cells.append(Cell("RL²", column, trained, optimum=optimum, quick=False))
     order = [*_ROWS, "RL²", "Bayes-optimal learner", "Bayes optimum"]
     cells.sort(key=lambda cell: order.index(cell.row))
@@ -168,7 +174,7 @@ def _measures(key, tasks, correlated, num_instances):
     return measures
 
 
-def _learned(key, name, options, oracle, num_instances):
+def _learned(key, name, options, start, oracle, num_instances):
     """Returns what trains RL² on a family and measures its regret."""
     experiment = Choice(name).load()(**options)
 
@@ -181,7 +187,7 @@ def _learned(key, name, options, oracle, num_instances):
         )
         return returns(key, agent, num_instances)[:, 0]
 
-    return learned(name, options, regret)
+    return learned(name, options, regret, start=start)
 
 
 def _row(key, num_instances, returns, *settings):
