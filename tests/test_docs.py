@@ -386,7 +386,10 @@ def cell(table, row, column):
             "bandits.md",
             "rl2-bandits",
             {"RL²": "RL²", "Gittins index": "Gittins index"},
-            ["n=10 k=5", "n=10 k=10", "n=10 k=50", "n=100 k=5", "n=100 k=10"],
+            [
+                *("n=10 k=5", "n=10 k=10", "n=10 k=50", "n=100 k=5", "n=100 k=10"),
+                *("n=500 k=5", "n=500 k=10"),
+            ],
             2,
         ),
         ("mdps.md", "rl2-mdps", {"RL²": "RL²"}, ["n=10"], 2),

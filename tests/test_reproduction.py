@@ -358,6 +358,9 @@ def test_a_curve_is_of_all_episodes_of_a_trial_and_of_equal_pieces():
     assert made["environment_steps"][:2] == [20, 40]
     assert made["environment_steps"][-1] == 1200
     assert made["return"][1] == [2.5 + 0.5, 116.5 + 0.5]
+    fewer = curve([rows[:100]], 10)
+    assert fewer is not None
+    assert fewer["environment_steps"] == list(range(20, 1001, 20))  # and none of one
     assert curve([rows], None) is None
     assert curve([[{"loss": 1.0, "return_after": 3.0}]], 10) is None
 

@@ -1,5 +1,6 @@
 """Rows of a table that are trained first: each seed a run that any stop can resume."""
 
+import math
 import shlex
 import shutil
 import time
@@ -17,7 +18,7 @@ from metarl_jax.runs import files
 from metarl_jax.types import Agent, MetaAlgorithm
 
 SEEDS = (0, 1, 2)
-NUM_POINTS = 60  # of a curve, each a mean over as large a piece of training
+NUM_POINTS = 60  # of a curve at most, each a mean over as large a piece of training
 
 
 def learned(
@@ -98,7 +99,8 @@ def curve(
         return None
     returns = [[np.sum(row["episode_returns"]) for row in rows] for rows in metrics]
     count = len(returns[0])
-    pieces = np.array_split(np.arange(count), min(NUM_POINTS, count))
+    number = math.ceil(count / math.ceil(count / NUM_POINTS))
+    pieces = np.array_split(np.arange(count), number)
     means = [np.mean(np.array(returns)[:, piece], axis=1) for piece in pieces]
     return {
         "environment_steps": [before + steps * int(piece[-1] + 1) for piece in pieces],
