@@ -169,9 +169,12 @@ def of_rules() -> dict[str, str]:
         for world, result in record["worlds"].items()
     }
     found["open_optimizer"] = worlds, 2
-    record = json.loads((RESULTS / "two-colors.json").read_text())
-    rewards = {name: row["seeds"] for name, row in record["rows"].items()}
-    found["two_colors"] = {"reward of a step": rewards}, 3
+    learners = {}
+    for learner, name in (("fast", "two-colors"), ("slow", "two-colors-slow")):
+        record = json.loads((RESULTS / f"{name}.json").read_text())
+        rewards = {name: row["seeds"] for name, row in record["rows"].items()}
+        learners[f"{learner} learner"] = rewards
+    found["two_colors"] = learners, 3
     again = "Which differences are real, as above:"
     return {
         script: lines(worlds, digits=digits, legend=again if number else LEGEND)

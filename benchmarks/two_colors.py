@@ -1,18 +1,21 @@
 """Compares entropies that are fixed, meta-learned and bootstrapped, on two colours.
 
     python benchmarks/two_colors.py
+    python benchmarks/two_colors.py --learner slow
 
 An actor-critic lives for millions of steps in a grid whose two colours change their
 parts every 100,000 (Flennerhag et al. 2022, arXiv 2109.04504, section 5.1). Its entropy
 weight is the best of some that stay; or made by a network of its latest rewards, which
 is moved by meta-gradients through 15 updates, or by bootstrapped ones through 7, whose
 target is 9 further on. Each has its one number chosen out of as many by as many seeds
-which take no part in the comparison: the weight, or Adam's rate.
+which take no part in the comparison: the weight, or Adam's rate. The fast learner is
+done long before the colours swap again, the slow one only just.
 
 Writes JSON and prints a table.
 """
 
 import argparse
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -30,7 +33,12 @@ from metarl_jax.envs.two_colors import two_colors
 from metarl_jax.intervals import summarise
 from metarl_jax.policies.separate import separate_policy
 
-OUTPUT = Path(__file__).parent / "results" / "two-colors.json"
+RESULTS = Path(__file__).parent / "results"
+# Activation of the hidden layers and the rate of gradient descent; and its record.
+LEARNERS: dict[str, tuple[Any, float, str]] = {
+    "fast": (nn.tanh, 0.4, "two-colors.json"),
+    "slow": (nn.relu, 0.2, "two-colors-slow.json"),
+}
 SWAP_PERIOD, ROLLOUT, WINDOW = 100_000, 16, 16
 FIXED, MG, BMG = "fixed", "meta-gradient", "bootstrapped"
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
@@ -45,10 +53,13 @@ NUM_TO_CHOOSE = 6
 BINS = 20  # of the steps between two swaps
 
 
-def live(method: str, num_windows: int, chosen: jax.Array, key: jax.Array) -> Any:
+def live(
+    learner: str, method: str, num_windows: int, chosen: jax.Array, key: jax.Array
+) -> Any:
     """Lives once; the mean reward and the entropy's weight of every window."""
+    activation, learning_rate, _ = LEARNERS[learner]
     tasks = two_colors(horizon=2**30, swap_period=SWAP_PERIOD)
-    policy = separate_policy(tasks, hidden_sizes=(64, 64), activation=nn.tanh)
+    policy = separate_policy(tasks, hidden_sizes=(64, 64), activation=activation)
     options: dict[str, Any] = {"num_inner_steps": 15, "num_bootstrap_steps": None}
     if method == FIXED:
         options |= {"entropy_coeff": chosen, "outer_optimizer": optax.set_to_zero()}
@@ -60,7 +71,7 @@ def live(method: str, num_windows: int, chosen: jax.Array, key: jax.Array) -> An
         policy,
         num_tasks=1,
         rollout_length=ROLLOUT,
-        learning_rate=0.4,
+        learning_rate=learning_rate,
         gae_lambda=0.0,
         value_coeff=1.0,
         **options,
@@ -76,11 +87,13 @@ def live(method: str, num_windows: int, chosen: jax.Array, key: jax.Array) -> An
     return reward, weight.reshape(num_windows)
 
 
-def run(method: str, num_steps: int, choices: Any, seeds: range) -> dict[str, Any]:
+def run(
+    learner: str, method: str, num_steps: int, choices: Any, seeds: range
+) -> dict[str, Any]:
     """Lives with every choice and seed; `[C, S, windows]` of each, and the seconds."""
     num_windows = num_steps // (ROLLOUT * WINDOW)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds.start, seeds.stop))
-    one = partial(live, method, num_windows)
+    one = partial(live, learner, method, num_windows)
     lives = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
     choices = jnp.asarray(choices, jnp.float32)
     start = time.process_time()
@@ -113,10 +126,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="two colours")
     parser.add_argument("--steps", type=int, default=1_600_000)
     parser.add_argument("--seeds", type=int, default=32)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--learner", choices=LEARNERS, default="fast")
+    parser.add_argument("--output", type=Path, help="made by the learner if not given")
     args = parser.parse_args()
+    output = args.output or RESULTS / LEARNERS[args.learner][-1]
     record: dict[str, Any] = {
-        "command": "python benchmarks/two_colors.py",
+        "command": " ".join(["python benchmarks/two_colors.py", *sys.argv[1:]]),
         "hardware": hardware(),
         "steps_of_a_life": args.steps,
         "swap_period": SWAP_PERIOD,
@@ -128,10 +143,10 @@ def main() -> None:
     for method, choices in CHOICES.items():
         # Other seeds choose, and take no part in the comparison.
         others = range(args.seeds, args.seeds + NUM_TO_CHOOSE)
-        tried = run(method, args.steps, choices, others)
+        tried = run(args.learner, method, args.steps, choices, others)
         score = tried["reward"].mean(axis=(1, 2))
         chosen = choices[int(np.argmax(score))]
-        lived = run(method, args.steps, [chosen], range(args.seeds))
+        lived = run(args.learner, method, args.steps, [chosen], range(args.seeds))
         reward, weight = lived["reward"][0], lived["weight"][0]
         later = reward[:, SWAP_PERIOD // (ROLLOUT * WINDOW) :]
         summary = summarise(later.mean(axis=1)[:, None, None])
@@ -154,7 +169,7 @@ def main() -> None:
         row = record["rows"][method]
         print(method, row["tried"], row["chosen"], row["seeds"], row["interval"])
         print(row["reward_after_swap"], row["weight_after_swap"], row["cpu_seconds"])
-        write(args.output, record)
+        write(output, record)
 
 
 if __name__ == "__main__":

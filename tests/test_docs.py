@@ -517,21 +517,26 @@ def test_learned_rules_quote_their_records():
             expected += [f"{low:.{digits}f} … {high:.{digits}f}"]
             expected += [f"{row['cpu_seconds_a_life']:.1f}"]
             assert quoted[f"{label[world]}: {rule}"] == expected
-    for method, row in record("two-colors.json")["rows"].items():
-        low, high = row["interval"]
-        expected = f"{row['reward']:.3f} ({low:.3f} … {high:.3f})"
-        label = "best fixed weight" if method == "fixed" else method
-        ends = [
-            f"{row[part][0]:.{digits}f} → {row[part][-1]:.{digits}f}"
-            for part, digits in (("reward_after_swap", 3), ("weight_after_swap", 2))
-        ]
-        assert quoted[label] == [f"{row['chosen']:g}", expected, *ends]
+    for name, learner in (("two-colors", "fast"), ("two-colors-slow", "slow")):
+        for method, row in record(f"{name}.json")["rows"].items():
+            low, high = row["interval"]
+            expected = f"{row['reward']:.3f} ({low:.3f} … {high:.3f})"
+            label = "best fixed weight" if method == "fixed" else method
+            ends = [
+                f"{row[part][0]:.{digits}f} → {row[part][-1]:.{digits}f}"
+                for part, digits in (("reward_after_swap", 3), ("weight_after_swap", 2))
+            ]
+            shown = [f"{row['chosen']:g}", expected, *ends]
+            assert quoted[f"{learner}: {label}"] == shown
     colors = record("two-colors.json")["rows"]
     little, _, more, most = colors["fixed"]["tried"].values()
     page = " ".join((ROOT / "docs" / "results" / "rules.md").read_text().split())
     assert f"(a reward of {little:.3f}), and" in page
     seconds = [row["cpu_seconds"] for row in colors.values()]
     assert f"{min(seconds):.0f} to {max(seconds):.0f} CPU seconds a life" in page
+    slow = record("two-colors-slow.json")["rows"].values()
+    seconds = [row["cpu_seconds"] for row in slow]
+    assert f"({min(seconds):.0f} to {max(seconds):.0f} of the slow one)" in page
     assert f"({more:.3f}, {most:.3f})" in page
     failed = [sum(x < 0.15 for x in row["seeds"]) for row in colors.values()]
     assert failed == [0, 2, 4]
