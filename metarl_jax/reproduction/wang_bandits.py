@@ -47,8 +47,8 @@ _LONG = {
     **{"core": "gru", "num_tasks": 256, "entropy_coeff": 0.1},
     **{"num_steps": 1000, "decay_steps": 1000},
 }
-# What the runs on independent arms start from, in which a step is discounted.
 _DISCOUNTED = {
+    "family": "independent",
     **{"core": "gru", **HUNDRED_PULLS, **TOLD, "entropy_coeff": 0.2},
     **{"entropy_decay_steps": 1800, "num_steps": 2000, "decay_steps": 2000},
 }
@@ -60,6 +60,8 @@ TRAINING = {
     "medium": _LONG,
     "hard": _LONG,
 }
+# Of the run that a seed starts from, if it does.
+START = {"independent": _DISCOUNTED}
 
 
 def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
@@ -130,7 +132,7 @@ def wang_bandits(*, seed: int = 0, num_instances: int = 20_000) -> Table:
     for column, (name, options) in learners.items():
         oracle = "known state" if column == TWO_STEP else "optimal arm"
         optimum = next(cell.optimum for cell in cells if cell.column == column)
-        start = {"family": column, **_DISCOUNTED} if column == "independent" else None
+        start = START.get(column)
         trained = _learned(
             jax.random.key(seed), name, options, start, oracle, num_instances
         )
