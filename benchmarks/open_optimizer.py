@@ -182,6 +182,7 @@ def main() -> None:
         }
         print(name, rows[name], flush=True)
     world = {
+        "num_seeds": args.seeds,
         "environment_steps": [i * trial.steps for i in range(ROUNDS + 1)],
         "learning_rate": rate,
         "return_of_rates": dict(
@@ -196,7 +197,6 @@ def main() -> None:
             "command": "python benchmarks/open_optimizer.py --optimizers FOLDER",
             "hardware": hardware(),
             "interval": "95 % t-interval over seeds",
-            "num_seeds": args.seeds,
             **joined(args.output, "worlds", {args.world: world}),
         },
     )

@@ -165,7 +165,7 @@ def of_rules() -> dict[str, str]:
     record = json.loads((RESULTS / "open_optimizer.json").read_text())
     names = {"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"}
     worlds = {
-        names[world]: _ends(result["rows"], record["num_seeds"])
+        names[world]: _ends(result["rows"], result["num_seeds"])
         for world, result in record["worlds"].items()
     }
     found["open_optimizer"] = worlds, 2
