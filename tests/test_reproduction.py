@@ -339,8 +339,16 @@ def test_a_learned_cell_goes_on_with_a_run_that_was_stopped(tmp_path):
     assert started.curve is not None
     assert started.curve["environment_steps"] == [16 + 12, 16 + 24]
     # Of trials as long as those before, the curve is of all training.
-    longer = learned("bandit-rl2", options, rewards, seeds=(3, 4), start=options)
+    # And the runs before are those of another cell, which are not trained again.
+    longer = learned(
+        *("bandit-rl2", options, rewards),
+        **{"seeds": (3, 4), "start": options, "start_in": "whole"},
+    )
+    kept = [tmp_path / "whole" / f"seed-{i}" / "metrics.jsonl" for i in (3, 4)]
+    before = [path.read_text() for path in kept]  # with the seconds that it took
     everything = longer(tmp_path / "longer").curve
+    assert [path.read_text() for path in kept] == before
+    assert not (tmp_path / "longer" / "start").exists()
     assert everything is not None
     assert everything["environment_steps"] == [8, 16, 24, 32]
     assert everything["return"][:2] == whole.curve["return"]

@@ -28,6 +28,7 @@ def learned(
     *,
     seeds: Sequence[int] = SEEDS,
     start: Mapping[str, Any] | None = None,
+    start_in: str | None = None,
 ) -> Callable[[Path], Measurement]:
     """Makes a cell's measurement of what an experiment learns.
 
@@ -41,6 +42,8 @@ def learned(
       seeds: each trained by itself; no seed is left out.
       start: options of the run that each seed starts from (`--start-from`), trained
         before it; None: it starts from nothing.
+      start_in: where these are kept, beside the cell's directory, so that cells which
+        start from the same train it once; None: in the cell's directory.
 
     Returns:
       `(directory) -> Measurement` of `[S, N, ...]` values. The runs are kept in the
@@ -61,7 +64,8 @@ def learned(
     def cell(directory):
         first, starts = [], [None] * len(seeds)
         if start is not None:
-            first = trained(start, directory / "start", starts)
+            kept = directory.parent / start_in if start_in else directory / "start"
+            first = trained(start, kept, starts)
             starts = [run.run_dir for run in first]
         runs = trained(options, directory, starts)
         begun = time.perf_counter()

@@ -75,8 +75,12 @@ TRAINING: dict[tuple[int, int], dict[str, Any]] = {
     (500, 5): {**_FIVE_ARMS, **_LONGER, "value_scale": 50.0, "decay_steps": 2750},
     (500, 10): {**HUNDRED_PULLS, **_LONGER, "value_scale": 5.0, "decay_steps": 6600},
 }
-# Of the run of a hundred pulls that a seed starts from, if it does.
-START = {(100, 5): _FIVE_ARMS, (500, 5): _FIVE_ARMS, (500, 10): HUNDRED_PULLS}
+# Of the run of a hundred pulls that a seed starts from, if it does; and which cell's.
+START = {
+    (100, 5): (_FIVE_ARMS, "rl--n-100-k-5/start"),
+    (500, 5): (_FIVE_ARMS, "rl--n-100-k-5/start"),
+    (500, 10): (HUNDRED_PULLS, "rl--n-100-k-10"),
+}
 
 _NO_END = (
     "the paper's index approximates the one for pulls without an end, which {}; "
@@ -167,7 +171,7 @@ def _learned(key, horizon, num_arms, num_instances):
     if (horizon, num_arms) not in TRAINING:
         return None
     options = {"num_arms": num_arms, "horizon": horizon, **TRAINING[horizon, num_arms]}
-    start = START.get((horizon, num_arms))
+    start, start_in = START.get((horizon, num_arms), (None, None))
     if start is not None:
         start = {"num_arms": num_arms, "horizon": 100, **start}
     tasks = bernoulli_bandit(num_arms=num_arms, horizon=horizon)
@@ -175,7 +179,7 @@ def _learned(key, horizon, num_arms, num_instances):
     def rewards(algorithm, agent):
         return agent_returns(tasks, algorithm)(key, agent, num_instances)[:, 0]
 
-    return learned("bandit-rl2", options, rewards, start=start)
+    return learned("bandit-rl2", options, rewards, start=start, start_in=start_in)
 
 
 def _measures(key, horizon, num_arms, num_instances):
