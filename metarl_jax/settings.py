@@ -10,7 +10,7 @@ import optax
 
 from metarl_jax import surrogates, updates
 from metarl_jax.policies import hypernetwork
-from metarl_jax.policies.decoders import RewardPerState, transition_decoder
+from metarl_jax.policies.decoders import reward_per_state_decoder, transition_decoder
 from metarl_jax.policies.hypernetwork import hypernetwork_policy
 from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import Core, memory_policy
@@ -436,7 +436,7 @@ def _decoder_named(
     check_choice(("transition", "reward-per-state"), decoder=name)
     if name == "transition":
         return transition_decoder(tasks, hidden_sizes=hidden_sizes)
-    return RewardPerState(tasks.observation.size, hidden_sizes)
+    return reward_per_state_decoder(tasks, hidden_sizes=hidden_sizes)
 
 
 def surrogate_named(name: SurrogateName) -> surrogates.Surrogate:

@@ -3,7 +3,7 @@
 import itertools
 import re
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -595,16 +595,8 @@ def test_tabular_mdp_tasks_and_oracle():
 # Grid navigation
 
 
-def test_grid_navigation_is_exact():
-    tasks = grid_navigation.grid_navigation(observation="coordinates")
-    goals = grid_navigation.goal_cells()
-    assert {tuple(g) for g in goals.tolist()} == set(
-        itertools.product(range(5), repeat=2)
-    ) - {(0, 0), (0, 1), (1, 0), (1, 1)}
-    sampled = jax.vmap(tasks.sample)(jax.random.split(jax.random.key(0), 500)).goal
-    assert {tuple(g) for g in sampled.tolist()} == {tuple(g) for g in goals.tolist()}
-
-    cells = np.array(list(itertools.product(range(5), repeat=2)), np.int32)
+def grid_tables(tasks, cells, goals):
+    """Returns what moves show, pay and end, `[G, 25, 5]`, and the oracle `[G]`."""
     task = tasks.sample(jax.random.key(0))
     batch = jax.vmap(lambda goal: task.replace(goal=goal))(goals)
 
@@ -619,9 +611,25 @@ def test_grid_navigation_is_exact():
         step = jax.vmap(step, (None, None, 0))
         step = jax.vmap(jax.vmap(step, (None, 0, None)), (0, None, None))
         oracle = jax.vmap(lambda task: tasks.oracles["known goal"](None, task))(batch)
-        return step(batch, cells, jnp.arange(5)), oracle
+        return *step(batch, cells, jnp.arange(5)), oracle
 
-    (obs, reward, terminated), oracle = jax.tree.map(np.asarray, tables(batch))
+    return [np.asarray(x) for x in tables(batch)]
+
+
+@pytest.mark.parametrize(("dense", "known"), [(False, 11.0714), (True, 9.5333)])
+def test_grid_navigation_is_exact(dense, known):
+    tasks = grid_navigation.grid_navigation(
+        observation="coordinates", dense_reward=dense
+    )
+    goals = grid_navigation.goal_cells()
+    assert {tuple(g) for g in goals.tolist()} == set(
+        itertools.product(range(5), repeat=2)
+    ) - {(0, 0), (0, 1), (1, 0), (1, 1)}
+    sampled = jax.vmap(tasks.sample)(jax.random.split(jax.random.key(0), 500)).goal
+    assert {tuple(g) for g in sampled.tolist()} == {tuple(g) for g in goals.tolist()}
+
+    cells = np.array(list(itertools.product(range(5), repeat=2)), np.int32)
+    obs, reward, terminated, oracle = grid_tables(tasks, cells, goals)
     assert not terminated.any()
     following = np.zeros((25, 5), int)
     for i, (x, y) in enumerate(cells):
@@ -631,8 +639,9 @@ def test_grid_navigation_is_exact():
             to = (to_x, to_y) if inside else (x, y)
             assert tuple(obs[0, i, a]) == to
             following[i, a] = 5 * to[0] + to[1]
-    arrives = following[None] == (5 * goals[:, 0] + goals[:, 1])[:, None, None]
-    np.testing.assert_allclose(reward, np.where(arrives, 1.0, -0.1), rtol=1e-6)
+    away = np.abs(cells[following] - goals[:, None, None]).sum(-1)
+    elsewhere = -away / 5 if dense else -0.1
+    np.testing.assert_allclose(reward, np.where(away, elsewhere, 1.0), rtol=1e-6)
 
     # Value iteration and policy evaluation over the tables, goal by goal.
     best, uniform = np.zeros((2, len(goals), 25))
@@ -640,10 +649,51 @@ def test_grid_navigation_is_exact():
         best = np.max(reward + best[:, following], axis=-1)
         uniform = np.mean(reward + uniform[:, following], axis=-1)
     np.testing.assert_allclose(oracle, best[:, 0], rtol=1e-5)
-    assert oracle.mean() == pytest.approx(11.0714, abs=1e-4)
-    assert uniform[:, 0].mean() == pytest.approx(-1.167, abs=2e-3)
+    assert oracle.mean() == pytest.approx(known, abs=1e-4)
+    if not dense:
+        assert uniform[:, 0].mean() == pytest.approx(-1.167, abs=2e-3)
+    else:  # of the sparse one there are too many beliefs
+        first = first_episode_optimum(reward, following)
+        assert first == pytest.approx(6.8762, abs=1e-4)
 
-    one_hot = grid_navigation.grid_navigation().env
+
+def first_episode_optimum(reward, following):
+    """Returns what an agent gets that knows what each of equally likely goals pays.
+
+    By enumeration of beliefs: which goals would have paid what was paid.
+    """
+
+    @cache
+    def value(cell, possible, left):
+        return 0.0 if left == 0 else max(q(cell, a, possible, left) for a in range(5))
+
+    def q(cell, action, possible, left):
+        told = {}
+        for goal in possible:
+            told.setdefault(float(reward[goal, cell, action]), []).append(goal)
+        after = int(following[cell, action])
+        return sum(
+            len(goals) / len(possible) * (paid + value(after, tuple(goals), left - 1))
+            for paid, goals in told.items()
+        )
+
+    return value(0, tuple(range(len(reward))), 15)
+
+
+def test_a_grid_that_shows_its_goal_first_shows_where_one_is_from_then_on():
+    tasks = grid_navigation.grid_navigation(goal_first=True)
+    task = tasks.sample(jax.random.key(0)).replace(goal=jnp.array([3, 1]))
+    obs, state = tasks.env.reset_env(None, task)
+    assert np.flatnonzero(obs).tolist() == [16]
+    obs, state, *_ = tasks.env.step_env(None, state, 0, task)
+    assert np.flatnonzero(obs).tolist() == [0]
+    # What an episode shows is then not what another goal would have shown.
+    assert (tasks.relabel, tasks.achieved) == (None, None)
+
+
+def test_a_grid_shows_cells_one_hot():
+    tasks = grid_navigation.grid_navigation()
+    task, one_hot = tasks.sample(jax.random.key(0)), tasks.env
     state = one_hot.reset_env(None, task)[1]
     shown = [
         one_hot.step_env(None, state.replace(cell=jnp.array(cell)), 2, task)[0]
@@ -857,6 +907,8 @@ def test_gymnax_family_rejects(build, message):
         (tabular_mdp, {"reward_noise_std": float("inf")}, "inf"),
         (grid_navigation.grid_navigation, {"size": 2}, "got 2"),
         (grid_navigation.grid_navigation, {"observation": "pixels"}, "'pixels'"),
+        (grid_navigation.grid_navigation, {"dense_reward": 1}, "dense_reward"),
+        (grid_navigation.grid_navigation, {"goal_first": 1}, "goal_first"),
         (classic_control.cartpole, {"length": (0.5, 0.2)}, "length"),
         (classic_control.cartpole, {"masspole": (0.0, 0.2)}, "masspole"),
         (classic_control.cartpole, {"crossed_wires": 1.5}, "crossed_wires"),

@@ -230,6 +230,8 @@ def test_the_posterior_of_the_grid_is_that_of_an_enumeration():
         (point_navigation(), False),
         (correlated_bandit(), False),
         (grid_navigation(size=7), False),
+        (grid_navigation(dense_reward=True), False),
+        (grid_navigation(goal_first=True), False),
     ],
 )
 def test_a_posterior_is_claimed_only_where_it_is_known(tasks, known):

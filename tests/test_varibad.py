@@ -10,7 +10,7 @@ from gymnax.environments import environment, spaces
 from jax import jit
 from microscopic import Info
 
-from metarl_jax import rollout, trials
+from metarl_jax import make_experiment, rollout, trials
 from metarl_jax.algorithms.varibad import _drawn, evidence_lower_bounds, varibad
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.envs.gymnax_family import gymnax_family
@@ -491,6 +491,20 @@ def test_bounds_of_some_estimate_those_of_all(data):
 def test_wrong_arguments_are_refused(policy, kwargs, message):
     with pytest.raises(ValueError, match=message):
         varibad(TASKS, policy, num_tasks=4, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("world", "options"),
+    [
+        ("grid-navigation", {"observation": "coordinates"}),
+        ("grid-navigation", {"show_task": True}),
+        ("cartpole", {}),
+    ],
+)
+def test_a_reward_per_state_needs_states_that_are_shown(world, options):
+    options = {"decoder": "reward-per-state", **options}
+    with pytest.raises(ValueError, match=r"one-hot observations, .* are not: \["):
+        make_experiment(world, method="varibad", **options)
 
 
 def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(tmp_path):

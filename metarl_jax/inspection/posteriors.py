@@ -21,8 +21,8 @@ def posterior_mean(
     """Makes what computes E[task | first t steps], where the posterior is known.
 
     Of Bernoulli bandits with independent uniform arms (1 + s_a) / (2 + s_a + f_a); of
-    the 5×5 grid, and of the half-circle of a hundred goals, the mean of the goals that
-    are still possible.
+    the 5×5 grid that hides its goal, and of the half-circle of a hundred goals, the
+    mean of the goals that are still possible.
 
     Args:
       tasks: the family; its horizon and number of arms may be any.
@@ -35,7 +35,7 @@ def posterior_mean(
     env: Any = tasks.env
     if env.name == "Bandit" and "Gittins index" in tasks.oracles:
         return lambda steps: _arms(steps, env.num_actions)
-    if env.name == "GridNavigation" and env.size == 5:
+    if env.name == "GridNavigation" and env.size == 5 and env.hides_goal:
         grid = PosteriorSamplingGrid()
         cells = jnp.stack(jnp.divmod(jnp.arange(25), 5), axis=-1)
         return lambda steps: _places(grid, lambda m: m.possible.ravel(), cells, steps)

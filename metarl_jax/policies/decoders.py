@@ -23,6 +23,7 @@ from metarl_jax.validation import (
     check_positive,
     check_sizes,
     check_tasks,
+    shown,
 )
 
 _LOG_2PI = 1.8378770664093453
@@ -209,3 +210,33 @@ def transition_decoder(tasks: TaskDistribution, **kwargs) -> TransitionDecoder:
             f"{tasks.env.name} have the shape {tasks.observation.shape}"
         )
     return decoder
+
+
+def reward_per_state_decoder(tasks: TaskDistribution, **kwargs) -> RewardPerState:
+    """Makes a `RewardPerState` for a task family whose observations are its states.
+
+    Args:
+      tasks: the family; 16 of its episodes are begun, to see what observations are.
+      **kwargs: attributes of the decoder but for the number of states.
+
+    Raises:
+      ValueError: if a size is below 1, or observations are not one-hot.
+    """
+    check_tasks(tasks)
+
+    def begin(key):
+        key_task, key_reset = jax.random.split(key)
+        return tasks.reset(key_reset, tasks.sample(key_task))[0]
+
+    seen: Any = tasks.observation
+    one_hot = jax.tree.map(jnp.ndim, seen) == 1
+    if one_hot:
+        obs = jax.jit(jax.vmap(begin))(jax.random.split(jax.random.key(0), 16))
+        one_hot = jnp.all((obs == 0) | (obs == 1)) & jnp.all(jnp.sum(obs, -1) == 1)
+        seen = obs[0].tolist()
+    if not one_hot:
+        raise ValueError(
+            "a decoder of the reward per state needs one-hot observations, of a state "
+            f"among S; those of {tasks.env.name} are not: {shown(seen)}"
+        )
+    return RewardPerState(len(seen), **kwargs)

@@ -21,6 +21,8 @@ def tasks(
     horizon: int = 15,
     grid_size: int = 5,
     observation: Literal["one_hot", "coordinates"] = "one_hot",
+    dense_reward: bool = False,
+    goal_first: bool = False,
 ) -> TaskDistribution:
     """Builds the grid.
 
@@ -28,18 +30,28 @@ def tasks(
       horizon: time limit of an episode in steps.
       grid_size: cells along a side.
       observation: how the agent's cell is shown.
+      dense_reward: whether off the goal a step pays minus the moves that it is away,
+        divided by the grid's size, and not -0.1.
+      goal_first: whether an episode's first observation is the goal's cell.
     """
     check_at_least(3, grid_size=grid_size)
     return family.grid_navigation(
-        horizon=horizon, size=grid_size, observation=observation
+        horizon=horizon,
+        size=grid_size,
+        observation=observation,
+        dense_reward=dense_reward,
+        goal_first=goal_first,
     )
 
 
 def goal_beliefs(tasks: TaskDistribution, algorithm: Any, options: dict) -> Any:
     """Makes what records trials with the learned belief and the exact posterior."""
-    size = options["grid_size"]
+    if options.get("decoder") != "reward-per-state":
+        return None
     # The exact posterior is known of the grid of the paper alone.
-    if options.get("decoder") != "reward-per-state" or size != 5:
+    env: Any = tasks.env
+    size = env.size
+    if size != 5 or not env.hides_goal:
         return None
     decoder = RewardPerState(size**2, options["decoder_hidden_sizes"])
 
