@@ -16,6 +16,7 @@ over an axis `"seeds"`.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,31 +92,74 @@ def mean_over_tasks(function: Callable, *, group_size: int | None = None) -> Cal
                 f"{group_size} and {num_tasks} tasks"
             )
 
-        def group(xs):
+        def group(*xs):
             if size == 1:
                 return function(*xs)
             outputs = jax.vmap(function)(*xs)
             return jax.tree.map(lambda x: jnp.sum(x, axis=0), outputs)
 
-        def accumulate(total, xs):
-            return jax.tree.map(jnp.add, total, group(xs)), None
-
         if size > 1:
             args = jax.tree.map(
                 lambda x: x.reshape(num_groups, size, *x.shape[1:]), args
             )
-        first = jax.tree.map(lambda x: x[0], args)
-        zeros = jax.tree.map(
-            lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(group, first)
-        )
-        total, _ = jax.lax.scan(accumulate, zeros, args)
-        return jax.tree.map(lambda x: x / num_tasks, total)
+        return jax.tree.map(lambda x: x / num_tasks, _sum(group, args))
 
     # One row of means from each device; the shares are equal, and so is their weight.
     rows = _shared_out(
         lambda *args: jax.tree.map(lambda x: x[None], mean(*args)), TASK_AXIS
     )
     return lambda *args: jax.tree.map(lambda x: jnp.mean(x, axis=0), rows(*args))
+
+
+def sum_over_groups(function: Callable, *, group_size: int | None) -> Callable:
+    """Adds up what a function of a group of tasks returns, group after group.
+
+    As for `mean_over_tasks`, what a gradient needs of a group is dropped once its turn
+    is over. The function has the whole group, to be mapped over by `map_tasks`: where
+    the gradient is of shared parameters it is one matrix product for all of a group.
+
+    Args:
+      function: `(*batched_arrays) -> pytree of floats`.
+      group_size: tasks of a group on each device; None: all are one, as they are where
+        there are fewer than two groups. What is left over makes a group of its own.
+
+    Returns:
+      `(*batched_arrays) -> pytree`, the sum over groups.
+    """
+
+    def summed(*args):
+        num_tasks = _batch_size(args)
+        if group_size is None:
+            return function(*args)
+        mesh = jax.sharding.get_abstract_mesh()
+        size = group_size * mesh.shape.get(TASK_AXIS, 1)
+        num_groups = num_tasks // size
+        if num_groups < 2:
+            return function(*args)
+        whole = num_groups * size
+        groups = jax.tree.map(
+            lambda x: x[:whole].reshape(num_groups, size, *x.shape[1:]), args
+        )
+        total = _sum(function, groups)
+        if whole == num_tasks:
+            return total
+        rest = function(*jax.tree.map(lambda x: x[whole:], args))
+        return jax.tree.map(jnp.add, total, rest)
+
+    return summed
+
+
+def _sum(function: Callable, args: tuple) -> Any:
+    """Adds up what a function makes of each of the leading axis, one by one."""
+    first = jax.tree.map(lambda x: x[0], args)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(function, *first)
+    )
+
+    def accumulate(total, xs):
+        return jax.tree.map(jnp.add, total, function(*xs)), None
+
+    return jax.lax.scan(accumulate, zeros, args)[0]
 
 
 def _in_groups(function: Callable, group_size: int | None) -> Callable:

@@ -44,6 +44,8 @@ InitialisationName = Literal["bias-hyperinit", "kaiming", "normc", "hyperfan-in"
 OuterOptimizerName = Literal["trust-region", "adam"]
 DecoderName = Literal["transition", "reward-per-state"]
 
+STEPS_AT_ONCE = 256  # of trials whose gradients are computed together on a CPU
+
 SURROGATES: Mapping[str, surrogates.Surrogate] = {
     "score-function": surrogates.score_function,
     "likelihood-ratio": surrogates.likelihood_ratio,
@@ -493,6 +495,26 @@ def group_size_for_device(task_group_size: int | None, num_tasks: int) -> int | 
     if task_group_size is not None:
         return task_group_size
     return 1 if jax.default_backend() == "cpu" else num_tasks
+
+
+def trials_for_device(
+    task_group_size: int | None, policy: Policy, length: int
+) -> int | None:
+    """Chooses how many trials' gradients are computed at once.
+
+    Args:
+      task_group_size: the user's choice; None: on a CPU, where a memory takes all steps
+        of a trial at once, so few that their activations stay in cache; elsewhere all.
+      policy: with memory.
+      length: L, steps of a trial.
+
+    Returns:
+      The `task_group_size` an algorithm of trials takes.
+    """
+    if task_group_size is not None or jax.default_backend() != "cpu":
+        return task_group_size
+    at_once = isinstance(getattr(policy, "core", None), (Transformer, LinearRecurrent))
+    return max(2, STEPS_AT_ONCE // length) if at_once else None
 
 
 def core_named(name: CoreName, *, size: int, context: int) -> Core:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from metarl_jax.batching import map_tasks, mean_over_tasks
+from metarl_jax.batching import map_tasks, mean_over_tasks, sum_over_groups
 
 
 @pytest.mark.parametrize("group_size", [None, 1, 2, 6])
@@ -28,6 +28,23 @@ def test_groups_equal_a_plain_loop(group_size):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b.mean(0), rtol=1e-5), mean, stacked
     )
+
+
+@pytest.mark.parametrize(
+    ("group_size", "seen"),
+    [(None, {7}), (1, {1}), (3, {3, 1}), (4, {7}), (9, {7})],
+)
+def test_sums_of_groups_are_the_sum(group_size, seen):
+    x, sizes = jnp.arange(14.0).reshape(7, 2), []
+
+    def function(x):
+        sizes.append(len(x))
+        return {"sum": x.sum(0), "squares": jnp.sum(x**2)}
+
+    total = jax.jit(sum_over_groups(function, group_size=group_size))(x)
+    np.testing.assert_allclose(total["sum"], x.sum(0))
+    np.testing.assert_allclose(total["squares"], np.sum(np.square(x)))
+    assert set(sizes) == seen
 
 
 def test_group_size_must_divide_the_number_of_tasks():

@@ -139,11 +139,13 @@ def after_a_step(value):
 
 
 @pytest.mark.parametrize(
-    ("num_exploration_episodes", "scheduled"),
-    [(0, lambda value: value), (1, after_a_step)],
-    ids=["numbers", "schedules"],
+    ("num_exploration_episodes", "scheduled", "task_group_size"),
+    [(0, lambda value: value, None), (1, after_a_step, 1)],
+    ids=["numbers", "schedules and groups"],
 )
-def test_the_step_is_a_plain_loop_s(num_exploration_episodes, scheduled):
+def test_the_step_is_a_plain_loop_s(
+    num_exploration_episodes, scheduled, task_group_size
+):
     """Two epochs of two minibatches by plain gradient descent."""
     lr = 2.0
 
@@ -162,6 +164,7 @@ def test_the_step_is_a_plain_loop_s(num_exploration_episodes, scheduled):
             value_coeff=value,
             discount=discount,
             gae_lambda=scheduled(gae_lambda),
+            task_group_size=task_group_size,
         )
         start = algorithm.init(jax.random.key(0))
         return algorithm.step(KEY, start._replace(step=start.step + 1))
@@ -445,6 +448,7 @@ def test_a_trust_region_s_step_keeps_to_its_divergence():
     ("kwargs", "message"),
     [
         ({"num_minibatches": 3}, "num_minibatches must divide num_tasks; got 3 and 4"),
+        ({"task_group_size": 0}, "task_group_size"),
         ({"num_exploration_episodes": 2}, "leave one of 2 episodes; got 2"),
         ({"outer_optimizer": TrustRegion()}, "critic of its own is required"),
         ({"discount": 1.5}, "discount must be between 0 and 1; got 1.5"),

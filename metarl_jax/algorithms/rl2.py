@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import returns, rollout, surrogates, trials, trust_region, updates
-from metarl_jax.batching import map_tasks
+from metarl_jax.batching import map_tasks, sum_over_groups
 from metarl_jax.policies.memory import MemoryPolicy
 from metarl_jax.trust_region import TrustRegion, check_outer_optimizer
 from metarl_jax.types import (
@@ -64,6 +64,10 @@ from metarl_jax.validation import (
     shown,
     trajectory,
 )
+
+# Trials that are acted in at once, for each whose gradient is computed at once: acting
+# keeps a state of a trial, a gradient all of its steps.
+ACTING = 16
 
 
 class RL2State(NamedTuple):
@@ -131,6 +135,7 @@ def rl2(
     discount: float | jax.Array = 0.99,
     gae_lambda: float | jax.Array | optax.Schedule = 0.95,
     expected_rewards: bool = False,
+    task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds RL² for a task distribution and any policy.
 
@@ -165,6 +170,9 @@ def rl2(
       gae_lambda: λ, likewise; or a schedule of it. The lower, the less noise, and the
         more is credited by what the critic says of what an action taught the agent.
       expected_rewards: whether advantages are made of the family's `expected_reward`.
+      task_group_size: trials whose gradients are computed under one `vmap`, one group
+        of a minibatch after the other (`metarl_jax.batching`); None for all. The sums
+        are the same.
 
     Returns:
       A `MetaAlgorithm`.
@@ -204,6 +212,8 @@ def rl2(
     if expected_rewards:
         _check_expected(tasks, policy)
     check_divides(num_tasks, num_minibatches=num_minibatches)
+    if task_group_size is not None:
+        check_positive(task_group_size=task_group_size)
     check_positive(trials_of_all_epochs=num_epochs * num_tasks)
     if num_exploration_episodes >= num_episodes:
         raise ValueError(
@@ -246,7 +256,7 @@ def rl2(
             jnp.zeros((), jnp.int32),
         )
 
-    def replay(params, steps, told):
+    def replay(params, steps, told, group_size=None):
         """Returns the distributions and values `[N, L]` along trials `[N, L, ...]`."""
 
         def one_trial(steps, told):
@@ -257,7 +267,7 @@ def rl2(
                 _, value = trials.replay(critic, params["critic"], None, steps)
             return distribution, (value,)
 
-        return map_tasks(one_trial)(steps, told)
+        return map_tasks(one_trial, group_size=group_size)(steps, told)
 
     def prepare(params, trajectories, task_batch, step):
         """Makes trajectories `[N, E, T, ...]` a batch."""
@@ -269,7 +279,7 @@ def rl2(
             reward = jnp.where(trajectories.mask, reward, 0.0)
             reward = reward.astype(trajectories.reward.dtype)
             paid = jax.vmap(trials.stream)(trajectories._replace(reward=reward))
-        old, (value, *_) = replay(params, steps, told)
+        old, (value, *_) = replay(params, steps, told, task_group_size)
         advantage = jax.vmap(
             partial(
                 trials.advantages,
@@ -281,29 +291,34 @@ def rl2(
         normalised = returns.normalise(advantage, steps.mask)
         return Batch(steps, old, normalised, value + advantage, told)
 
-    def evaluate(params, batch):
+    def evaluate(params, batch, whole):
+        """Returns the `Terms` of a batch, as its share in those of the whole one."""
         steps = batch.steps
         distribution, values = replay(params, steps, batch.told)
         log_prob = distribution.log_prob(steps.action)
         gain = jax.vmap(surrogate)(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
         )
-        mean = partial(jnp.mean, where=steps.mask)
+        count = jnp.sum(whole.steps.mask, dtype=gain.dtype)
+
+        def mean(x):
+            return jnp.sum(x, where=steps.mask, dtype=gain.dtype) / count
+
         # Relative to the returns' variance: in their own units the value's gradient
         # would drown the policy's wherever a trial returns much more than 1.
         error = jnp.stack([mean((value - batch.target) ** 2) for value in values])
-        variance = returns.variance(batch.target, steps.mask)
+        variance = returns.variance(whole.target, whole.steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
         return Terms(
-            jnp.sum(gain) / jnp.sum(steps.mask, dtype=gain.dtype),
+            jnp.sum(gain) / count,
             mean(distribution.entropy()),
             error / (variance + 1e-8),
             mean(batch.old.kl(distribution)),
             mean(outside),
         )
 
-    def loss(params, batch, entropy_weight):
-        terms = evaluate(params, batch)
+    def loss(params, batch, whole, entropy_weight):
+        terms = evaluate(params, batch, whole)
         objective = terms.gain + entropy_weight * terms.entropy
         return value_coeff * jnp.sum(terms.unexplained) - objective, terms
 
@@ -311,7 +326,7 @@ def rl2(
         """Moves the policy alone, by one trust-region step."""
 
         def objective(theta):
-            terms = evaluate({**params, "policy": theta}, batch)
+            terms = evaluate({**params, "policy": theta}, batch, batch)
             return terms.gain + entropy_weight * terms.entropy, terms.kl
 
         def distribution(theta):
@@ -348,7 +363,8 @@ def rl2(
                 key, tasks, policy, state.agent, task, num_episodes=num_episodes
             )[1]
 
-        trajectories = map_tasks(collect)(
+        together = task_group_size and ACTING * task_group_size
+        trajectories = map_tasks(collect, group_size=together)(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch = prepare(params, trajectories, task_batch, state.step)
@@ -361,9 +377,15 @@ def rl2(
         def update(carry, index):
             params, optimizer_state = carry
             minibatch = jax.tree.map(lambda x: x[index], batch)
-            (value, terms), gradient = jax.value_and_grad(loss, has_aux=True)(
-                params, minibatch, weight
-            )
+
+            def of_group(batch):
+                return jax.value_and_grad(loss, has_aux=True)(
+                    params, batch, minibatch, weight
+                )
+
+            (value, terms), gradient = sum_over_groups(
+                of_group, group_size=task_group_size
+            )(minibatch)
             carry = updates.descend(optimizer, optimizer_state, params, gradient, value)
             return carry, (optax.tree.norm(gradient), terms)
 

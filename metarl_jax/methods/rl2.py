@@ -6,7 +6,13 @@ from metarl_jax.algorithms.rl2 import rl2 as make_rl2
 from metarl_jax.envs.conditioned import numbers
 from metarl_jax.policies.mlp import MLPPolicy
 from metarl_jax.recipe import Method
-from metarl_jax.settings import PPO, PolicySettings, Trials, decaying
+from metarl_jax.settings import (
+    PPO,
+    PolicySettings,
+    Trials,
+    decaying,
+    trials_for_device,
+)
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
 from metarl_jax.validation import check_flags, check_fraction, check_positive
 
@@ -23,6 +29,7 @@ def build(
     final_gae_lambda: float | None = None,
     told_critic: bool = False,
     expected_rewards: bool = False,
+    task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds RL².
 
@@ -38,6 +45,8 @@ def build(
         (arXiv 1710.06542), and reads what the policy remembers.
       expected_rewards: learn from the mean of a reward in the place of what was drawn,
         in worlds that tell it; the agent sees what was drawn.
+      task_group_size: trials whose gradients are computed at once; by default a few on
+        a CPU where a transformer or a linear recurrence remembers, all elsewhere.
     """
     if entropy_decay_steps is None:
         entropy_decay_steps = ppo.decay_steps
@@ -58,14 +67,16 @@ def build(
             value_scale=ppo.value_scale,
         )
     length = trials.num_episodes * tasks.horizon
+    memory_policy = policy.make(tasks, length, value_scale=ppo.value_scale)
     return make_rl2(
         tasks,
-        policy.make(tasks, length, value_scale=ppo.value_scale),
+        memory_policy,
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
         num_exploration_episodes=num_exploration_episodes,
         expected_rewards=expected_rewards,
         entropy_coeff=decaying(entropy_decay_steps, entropy_coeff=entropy_coeff),
+        task_group_size=trials_for_device(task_group_size, memory_policy, length),
         **arguments,
     )
 
