@@ -85,6 +85,7 @@ def test_at_bayes_rule_the_loss_is_the_entropy_and_its_gradient_is_zero():
         num_episodes=2,
         num_source_rounds=2,
         num_source_episodes=2,
+        task_group_size=7000,
     )
     state = algorithm.init(KEY)
     info = jit(algorithm.step)(KEY, state)[1]

@@ -5,6 +5,7 @@ from itertools import product
 from math import factorial
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,17 +166,23 @@ def test_the_loss_is_a_plain_loop_s():
     def optimal_action(task, obs):
         return (task.shift + obs[0].astype(int)) % 3
 
-    algorithm = dpt(
-        tasks,
-        Sum(),
-        optimal_action=optimal_action,
-        behaviour=Uniform(3),
-        num_tasks=num_tasks,
-        num_episodes=num_episodes,
-        num_reported=num_reported,
+    algorithm, in_groups = (
+        dpt(
+            tasks,
+            Sum(),
+            optimal_action=optimal_action,
+            behaviour=Uniform(3),
+            num_tasks=num_tasks,
+            num_episodes=num_episodes,
+            num_reported=num_reported,
+            task_group_size=size,
+        )
+        for size in (None, 2)
     )
     state = algorithm.init(KEY)
-    _, info = jit(algorithm.step)(KEY, state)
+    new_state, info = jit(algorithm.step)(KEY, state)
+    same = jit(in_groups.step)(KEY, state)
+    chex.assert_trees_all_close((new_state, info), same, rtol=1e-5)
 
     key_tasks, key_collect, key_report = jax.random.split(KEY, 3)
     shifts = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))

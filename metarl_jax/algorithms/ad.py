@@ -12,6 +12,7 @@ updated any more, and no reward is maximised in training.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import histories, policy_gradient, rollout, surrogates, trials, updates
-from metarl_jax.batching import map_tasks
+from metarl_jax.batching import map_tasks, sum_over_groups
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.types import (
     Agent,
@@ -133,6 +134,7 @@ def ad(
     stride: int = 1,
     num_reported: int = 8,
     outer_optimizer: optax.GradientTransformation | None = None,
+    task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds algorithm distillation for any policy with memory.
 
@@ -153,6 +155,8 @@ def ad(
         to be reported.
       outer_optimizer: any optax transformation; default
         `optax.adamw(3e-4, weight_decay=1e-4)`.
+      task_group_size: windows whose gradients are computed under one `vmap`, one group
+        after the other (`metarl_jax.batching`); None for all. The sums are the same.
 
     Returns:
       A `MetaAlgorithm`; its `adapt` is the identity.
@@ -170,6 +174,8 @@ def ad(
         num_reported=num_reported,
     )
     check_optimizers(outer_optimizer=outer_optimizer)
+    if task_group_size is not None:
+        check_positive(task_group_size=task_group_size)
     check_tasks(tasks)
     check_policy(tasks, policy, parallel_episodes=False)
     check_remembers(policy, "AD")
@@ -222,16 +228,19 @@ def ad(
         else:
             data = windows(key_data, num_tasks)
         steps = jax.vmap(trials.stream)(data)
+        count = jnp.sum(steps.mask)
 
-        def loss(params):
+        def loss(params, steps):
             def one_trial(steps):
                 return trials.replay(policy, params, None, steps)[0]
 
             log_prob = map_tasks(one_trial)(steps).log_prob(steps.action)
-            return -jnp.mean(log_prob, where=steps.mask)
+            return -jnp.sum(log_prob, where=steps.mask) / count
 
         params = state.agent.params
-        value, gradient = jax.value_and_grad(loss)(params)
+        value, gradient = sum_over_groups(
+            partial(jax.value_and_grad(loss), params), group_size=task_group_size
+        )(steps)
         params, optimizer_state = updates.descend(
             optimizer, state.optimizer_state, params, gradient, value
         )

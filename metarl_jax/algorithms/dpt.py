@@ -17,6 +17,7 @@ may draw from another posterior at each.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import rollout, spaces, trials, updates
-from metarl_jax.batching import map_tasks
+from metarl_jax.batching import map_tasks, sum_over_groups
 from metarl_jax.distributions import Categorical
 from metarl_jax.types import (
     Agent,
@@ -113,6 +114,7 @@ def dpt(
     num_episodes: int = 1,
     num_reported: int = 8,
     outer_optimizer: optax.GradientTransformation | None = None,
+    task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds DPT for a task distribution and any policy with memory.
 
@@ -131,6 +133,8 @@ def dpt(
         for its returns to be reported.
       outer_optimizer: any optax transformation; default
         `optax.adamw(1e-4, weight_decay=1e-4)`.
+      task_group_size: trials whose gradients are computed under one `vmap`, one group
+        after the other (`metarl_jax.batching`); None for all. The sums are the same.
 
     Returns:
       A `MetaAlgorithm`.
@@ -143,6 +147,8 @@ def dpt(
         num_tasks=num_tasks, num_episodes=num_episodes, num_reported=num_reported
     )
     check_optimizers(outer_optimizer=outer_optimizer)
+    if task_group_size is not None:
+        check_positive(task_group_size=task_group_size)
     check_tasks(tasks)
     tell = tasks.optimal_action if optimal_action is None else optimal_action
     if tell is None:
@@ -192,20 +198,24 @@ def dpt(
         trajectories = collect(key_collect, behaviour, demonstrator, task_batch)
         steps = jax.vmap(trials.stream)(trajectories)
         optimum = jax.vmap(jax.vmap(tell, in_axes=(None, 0)))(task_batch, steps.obs)
+        last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))
+        counts = jnp.sum(steps.mask), jnp.sum(last)
 
-        def loss(params):
+        def loss(params, steps, optimum, last):
             def one_trial(steps):
                 return trials.replay(policy, params, None, steps)[0]
 
             log_prob = map_tasks(one_trial)(steps).log_prob(optimum)
-            last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))
             return (
-                -jnp.mean(log_prob, where=steps.mask),
-                -jnp.mean(log_prob, where=last),
+                -jnp.sum(log_prob, where=steps.mask) / counts[0],
+                -jnp.sum(log_prob, where=last) / counts[1],
             )
 
         params = state.agent.params
-        (value, last_value), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, last_value), gradient = sum_over_groups(
+            partial(jax.value_and_grad(loss, has_aux=True), params),
+            group_size=task_group_size,
+        )(steps, optimum, last)
         params, optimizer_state = updates.descend(
             optimizer, state.optimizer_state, params, gradient, value
         )

@@ -5,7 +5,7 @@ import optax
 from metarl_jax.algorithms.ad import ad as make_ad
 from metarl_jax.datasets import load_dataset, windows
 from metarl_jax.recipe import Method
-from metarl_jax.settings import PolicySettings, Trials
+from metarl_jax.settings import PolicySettings, Trials, trials_for_device
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
 from metarl_jax.validation import check_above_zero, check_positive
 
@@ -21,6 +21,7 @@ def build(
     stride: int = 20,
     lr: float = 3e-3,
     decay_steps: int = 1000,
+    task_group_size: int | None = None,
 ) -> MetaAlgorithm:
     """Builds algorithm distillation.
 
@@ -32,6 +33,8 @@ def build(
       stride: every which episode of a history stands in a window.
       lr: first learning rate of Adam; it falls to zero along a cosine.
       decay_steps: training steps until it has fallen.
+      task_group_size: windows whose gradients are computed at once; by default a few on
+        a CPU where a transformer or a linear recurrence remembers, all elsewhere.
     """
     check_above_zero(lr=lr)
     check_positive(decay_steps=decay_steps, stride=stride)
@@ -43,9 +46,11 @@ def build(
             stride=stride,
         )
     schedule = optax.cosine_decay_schedule(lr, decay_steps)
+    length = trials.num_episodes * tasks.horizon
+    memory_policy = policy.make(tasks, length)
     return make_ad(
         tasks,
-        policy.make(tasks, trials.num_episodes * tasks.horizon),
+        memory_policy,
         windows=drawn,
         num_tasks=trials.num_tasks,
         num_episodes=trials.num_episodes,
@@ -55,6 +60,7 @@ def build(
         outer_optimizer=optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-4)
         ),
+        task_group_size=trials_for_device(task_group_size, memory_policy, length),
     )
 
 
