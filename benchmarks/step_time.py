@@ -46,6 +46,16 @@ NUM_TASKS, NUM_EPISODES = 20, 20
 # steps in a meta-training step.
 OTHERS: dict[str, tuple[Choice, dict[str, Any], int]] = {
     "rl2/bandit": (Choice("bandit-rl2"), {"horizon": 100}, 512 * 100),
+    # What goes through a trial at once, in few of a minibatch or in all of it.
+    **{
+        f"rl2/bandit, {core}{how}": (
+            Choice("bandit-rl2"),
+            {"horizon": 100, "core": core, **options},
+            512 * 100,
+        )
+        for core in ("linear", "transformer")
+        for how, options in {"": {}, ", whole": {"task_group_size": 512}}.items()
+    },
     "rl2/grid": (Choice("grid-rl2"), {}, 128 * 4 * 15),
     "rl2/grid, hypernetwork": (
         Choice("grid-rl2", policy="hypernetwork"),
