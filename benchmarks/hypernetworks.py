@@ -46,11 +46,15 @@ WORLDS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {**GRID, "goal_first": True},
         ["GRU", "Bias-HyperInit"],
     ),
-    "dense-reward": (
-        "grid-navigation",
-        {**GRID, "dense_reward": True},
-        ["GRU", "Bias-HyperInit"],
-    ),
+    # Returns are of tens; a value may be learned in units of ten, or of one.
+    **{
+        f"dense-reward{unit}": (
+            "grid-navigation",
+            {**GRID, "dense_reward": True, "value_scale": scale},
+            ["GRU", "Bias-HyperInit"],
+        )
+        for unit, scale in {"": 10.0, ", value-scale 1": 1.0}.items()
+    },
     "dark-room": (
         "dark-room",
         {

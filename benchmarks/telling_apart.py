@@ -163,7 +163,10 @@ def of_rules() -> dict[str, str]:
         rows = {name: row for name, row in record["rows"].items() if name != leave}
         found[script] = {"at the end": _ends(rows, record["num_seeds"])}, 1
     record = json.loads((RESULTS / "open_optimizer.json").read_text())
-    names = {"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"}
+    names = {
+        **{"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"},
+        "small": "CartPole, small agents",
+    }
     worlds = {
         names[world]: _ends(result["rows"], result["num_seeds"])
         for world, result in record["worlds"].items()

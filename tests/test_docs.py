@@ -508,7 +508,10 @@ def test_learned_rules_quote_their_records():
             assert quoted[rule][: len(expected)] == expected
     for world, result in record("open_optimizer.json")["worlds"].items():
         digits = 2 if world == "catch" else 1
-        label = {"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"}
+        label = {
+            **{"breakout": "Breakout", "catch": "Catch", "cartpole": "CartPole"},
+            "small": "CartPole, small agents",
+        }
         for rule, row in result["rows"].items():
             if rule == "Adam, tuned":
                 rule += f" ({result['learning_rate']:g})"
