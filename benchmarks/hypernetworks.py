@@ -6,11 +6,11 @@ RL² on the three grids of Beck et al. 2023 and in the dark room, with a GRU who
 the policy reads and with hypernetworks that begin in different ways (Beck et al. 2022).
 Every network has its own learning rate: of those that are tried on two seeds, doubled
 until they return less, it takes the one whose last training steps return most. Then
-other seeds are trained with it, all in one program, in a process of
-their own, and meet held-out tasks: the sum of a trial's episodes, with intervals over
-seeds. Seconds are those of the CPU that a seed took, without compiling. Arms already
-recorded are not run again; `--arms` without one runs none. Writes JSON and lays out the
-table of `docs/results/hypernetworks.md`.
+other seeds are trained with it, all in one program, in a process of their own, and meet
+held-out tasks: the sum of a trial's episodes, with intervals over seeds. Seconds are
+those of the CPU that a seed took, without compiling. Arms already recorded are not run
+again; `--arms` without one runs none. Writes JSON and lays out the table of
+`docs/results/hypernetworks.md`.
 """
 
 from pathlib import Path
