@@ -520,6 +520,14 @@ def test_learned_rules_quote_their_records():
             expected += [f"{low:.{digits}f} … {high:.{digits}f}"]
             expected += [f"{row['cpu_seconds_a_life']:.1f}"]
             assert quoted[f"{label[world]}: {rule}"] == expected
+    small = record("open_optimizer.json")["worlds"]["small"]
+    adam, breakout, multi, here = (x["return"][-1] for x in small["rows"].values())
+    words = " ".join(page.split())
+    assert f"{small['generations']} generations of 16 pairs of such lives" in words
+    assert f"{small['learning_cpu_seconds']} s of a core" in words
+    assert f"gets to {here:.1f}, where" in words
+    assert f"get to {breakout:.1f} and {multi:.1f}." in words
+    assert f"the largest, gets to {adam:.1f}." in words
     for name, learner in (("two-colors", "fast"), ("two-colors-slow", "slow")):
         for method, row in record(f"{name}.json")["rows"].items():
             low, high = row["interval"]
