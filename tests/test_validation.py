@@ -71,6 +71,7 @@ NOT_FACTORIES = {
     *("intervals.interval_name", "intervals.t_half_width", "latent.prior"),
     *("memory.check_core", "one_task.drawn_and_kept", "settings.core_named"),
     *("sample_efficiency.steps_to_return", "settings.group_size_for_device"),
+    "settings.trials_for_device",
     *("settings.surrogate_named", "trust_region.conjugate_gradient"),
     *("trust_region.fisher_vector_product", "trust_region.trust_region_step"),
     "varibad.evidence_lower_bounds",

@@ -228,14 +228,14 @@ def ad(
         else:
             data = windows(key_data, num_tasks)
         steps = jax.vmap(trials.stream)(data)
-        count = jnp.sum(steps.mask)
 
-        def loss(params, steps):
+        def loss(params, group):
             def one_trial(steps):
                 return trials.replay(policy, params, None, steps)[0]
 
-            log_prob = map_tasks(one_trial)(steps).log_prob(steps.action)
-            return -jnp.sum(log_prob, where=steps.mask) / count
+            log_prob = map_tasks(one_trial)(group).log_prob(group.action)
+            count = jnp.sum(steps.mask, dtype=log_prob.dtype)
+            return -jnp.sum(log_prob, where=group.mask) / count
 
         params = state.agent.params
         value, gradient = sum_over_groups(

@@ -199,17 +199,18 @@ def dpt(
         steps = jax.vmap(trials.stream)(trajectories)
         optimum = jax.vmap(jax.vmap(tell, in_axes=(None, 0)))(task_batch, steps.obs)
         last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))
-        counts = jnp.sum(steps.mask), jnp.sum(last)
+        all_masks = steps.mask, last
 
         def loss(params, steps, optimum, last):
             def one_trial(steps):
                 return trials.replay(policy, params, None, steps)[0]
 
             log_prob = map_tasks(one_trial)(steps).log_prob(optimum)
-            return (
-                -jnp.sum(log_prob, where=steps.mask) / counts[0],
-                -jnp.sum(log_prob, where=last) / counts[1],
+            value, last_value = (
+                -jnp.sum(log_prob, where=mask) / jnp.sum(whole, dtype=log_prob.dtype)
+                for mask, whole in zip((steps.mask, last), all_masks, strict=True)
             )
+            return value, last_value
 
         params = state.agent.params
         (value, last_value), gradient = sum_over_groups(
