@@ -24,7 +24,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from microscopic import microscopic
 
 import metarl_jax
-from metarl_jax.batching import map_seeds, map_tasks, mean_over_tasks
+from metarl_jax.batching import (
+    map_seeds,
+    map_tasks,
+    mean_over_tasks,
+    sum_over_groups,
+)
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.policies.memory import memory_policy
@@ -115,15 +120,21 @@ def batched(mesh):
         gradient = jax.grad(
             lambda y: jnp.sum(map_tasks(lambda x: x * y**2, **groups)(x))
         )
+
+        def of_group(x):
+            return jax.grad(lambda y: jnp.sum(map_tasks(lambda x: x * y**2)(x)))(scale)
+
         return (
             map_tasks(function, **groups)(keys, x),
             mean_over_tasks(function, **groups)(keys, x),
             inner(x[:, 0]),
             gradient(scale),
+            sum_over_groups(of_group, **groups)(x),
         )
 
     loop = np.stack([function(key, row) for key, row in zip(keys, x, strict=True)])
-    truth = loop, loop.mean(0), np.sin(x[:, 0]), 2 * scale * x.sum(0)
+    total = 2 * scale * x.sum(0)
+    truth = loop, loop.mean(0), np.sin(x[:, 0]), total, total
     found = {}
     with jax.set_mesh(mesh):
         for group_size in (None, 1, 2, 6, 48):

@@ -19,7 +19,7 @@ from metarl_jax.policies.linear_recurrent import LinearRecurrent
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.recurrent import GRU, LSTM
 from metarl_jax.policies.transformer import Transformer
-from metarl_jax.settings import INITIALISATIONS
+from metarl_jax.settings import INITIALISATIONS, trials_for_device
 from metarl_jax.types import Trajectory
 
 E, T, LENGTHS = 3, 5, (3, 5, 2)
@@ -341,3 +341,21 @@ def test_every_memory_is_traced_in_settings_that_users_make(name, mode):
         key = jax.random.key(0)
         state = jax.eval_shape(algorithm.init, key)
         assert jax.eval_shape(algorithm.step, key, state)[0] == state
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "chosen"),
+    [
+        ("transformer", 10, 25),
+        ("linear", 100, 2),
+        ("linear", 900, 2),
+        ("gru", 10, None),
+    ],
+)
+def test_a_cpu_takes_as_many_trials_at_once_as_its_cache_holds(
+    name, length, chosen, monkeypatch
+):
+    assert trials_for_device(None, POLICIES[name], length) == chosen
+    assert trials_for_device(7, POLICIES[name], length) == 7
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert trials_for_device(None, POLICIES[name], length) is None
