@@ -198,25 +198,25 @@ def dpt(
         trajectories = collect(key_collect, behaviour, demonstrator, task_batch)
         steps = jax.vmap(trials.stream)(trajectories)
         optimum = jax.vmap(jax.vmap(tell, in_axes=(None, 0)))(task_batch, steps.obs)
-        last = steps.mask & ~jnp.pad(steps.mask[:, 1:], ((0, 0), (0, 1)))
-        all_masks = steps.mask, last
 
-        def loss(params, steps, optimum, last):
+        def loss(params, group, optimum):
             def one_trial(steps):
                 return trials.replay(policy, params, None, steps)[0]
 
-            log_prob = map_tasks(one_trial)(steps).log_prob(optimum)
-            value, last_value = (
-                -jnp.sum(log_prob, where=mask) / jnp.sum(whole, dtype=log_prob.dtype)
-                for mask, whole in zip((steps.mask, last), all_masks, strict=True)
-            )
-            return value, last_value
+            log_prob = map_tasks(one_trial)(group).log_prob(optimum)
+
+            def share(of):
+                """The group's share in the mean over those steps of all trials."""
+                count = jnp.sum(of(steps.mask), dtype=log_prob.dtype)
+                return -jnp.sum(log_prob, where=of(group.mask)) / count
+
+            return share(lambda mask: mask), share(_last)
 
         params = state.agent.params
         (value, last_value), gradient = sum_over_groups(
             partial(jax.value_and_grad(loss, has_aux=True), params),
             group_size=task_group_size,
-        )(steps, optimum, last)
+        )(steps, optimum)
         params, optimizer_state = updates.descend(
             optimizer, state.optimizer_state, params, gradient, value
         )
@@ -239,3 +239,8 @@ def dpt(
         )
 
     return MetaAlgorithm(init, step, lambda key, agent, trajectories: agent, policy)
+
+
+def _last(mask: jax.Array) -> jax.Array:
+    """Returns which steps `[N, L]` are the last that their trials took."""
+    return mask & ~jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
