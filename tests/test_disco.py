@@ -2,7 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from metarl_jax.envs.catch import catch
 from metarl_jax.envs.point_navigation import point_navigation
 from metarl_jax.published import disco_103
 from metarl_jax.update_rules import disco
-from metarl_jax.update_rules.disco_learner import disco_learner
+from metarl_jax.update_rules.disco_learner import DiscoAgent, disco_learner
 from metarl_jax.update_rules.update_network import UpdateNetwork
 
 FOLDER = os.environ.get("METARL_JAX_DISCO")
@@ -94,7 +96,8 @@ def test_the_published_rule_says_what_was_recorded(recorded):
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
-    each = disco.losses(agent, experience, targets, estimates.td_error)
+    said = disco.taken(agent, experience.action)
+    each = disco.losses(said, experience, targets, estimates.td_error)
     means = {"pi": "pi_loss", "next_pi": "aux_kl_loss", "q": "q_loss"}
     for ours, theirs in means.items():
         check(jnp.mean(each[ours]), f"log/{theirs}")
@@ -214,11 +217,25 @@ def test_losses_vanish_where_an_agent_predicts_what_it_is_told():
     before = jax.tree.map(lambda x: x[:, :-1], agent)
     action = experience.action[:, :-1]
     targets = disco.Targets(before.logits, before.y, disco.of_action(before.z, action))
-    each = disco.losses(agent, experience, targets, jnp.zeros((B, T)))
+    said = disco.taken(agent, experience.action)
+    each = disco.losses(said, experience, targets, jnp.zeros((B, T)))
     for name in ("pi", "y", "z"):
         np.testing.assert_allclose(each[name], 0.0, atol=1e-5)
     assert each["next_pi"][0, 1] == 0.0  # nothing follows an end
     assert (each["next_pi"] > 0).sum() == B * T - 1
+
+
+def test_of_one_action_is_said_what_is_said_of_it_among_all():
+    agent = DiscoAgent(A, (4,), model_size=3, head_size=5, prediction_size=7)
+    obs = jax.random.normal(KEY, (B, T, 6))
+    action = jax.random.randint(KEY, (B, T), 0, A)
+    params = agent.init(KEY, obs)
+    of_all: Any = agent.apply(params, obs)
+    of_one: Any = agent.apply(params, obs, action)
+    assert of_all.z.shape == (B, T, A, 7)
+    assert of_one.z.shape == (B, T, 7)
+    chex.assert_trees_all_close(disco.taken(of_all, action), of_one, rtol=1e-5)
+    assert np.std(of_all.next_logits, axis=2).max() > 1e-4  # actions differ
 
 
 def test_an_agent_learns_nothing_before_there_is_a_batch():

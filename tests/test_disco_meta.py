@@ -44,7 +44,7 @@ def test_a_step_follows_the_slope_of_what_becomes_of_lives():
     Of what comes after, what the rule reads is a constant of the gradient.
     """
     with jax.enable_x64(True):
-        learning = build(num_inner_steps=1, lifetime=3, outer_optimizer=optax.sgd(1.0))
+        learning = build(num_inner_steps=1, lifetime=2, outer_optimizer=optax.sgd(1.0))
         state = jax.jit(learning.init)(KEY)
         # Flax draws what is learned in float32.
         lives = jax.jit(precise)(state.lives)._replace(
@@ -69,8 +69,8 @@ def test_a_step_follows_the_slope_of_what_becomes_of_lives():
         np.testing.assert_allclose(
             optax.tree.vdot(gradient, direction), slope, rtol=1e-3
         )
-    # Two updates each: the second life is over, and a fresh one in its place.
-    np.testing.assert_array_equal(new.lives.age, [2, 0])
+    # An update each: the second life is over, and a fresh one in its place.
+    np.testing.assert_array_equal(new.lives.age, [1, 0])
     np.testing.assert_array_equal(new.lives.rule_state.hidden[1], 0.0)
     assert np.abs(new.lives.rule_state.hidden[0]).max() > 0
 

@@ -27,7 +27,10 @@ VALUE_COST = 0.2
 
 
 class Predictions(NamedTuple):
-    """What an agent makes of observations; logits but for `q`, whose bins are too."""
+    """What an agent makes of observations, logits; bins of values have some as well.
+
+    Where it was asked of one action alone, the last three lack the first of their axes.
+    """
 
     logits: jax.Array  # [..., A] of the policy
     y: jax.Array  # [..., 600]
@@ -175,6 +178,14 @@ def of_action(x: jax.Array, action: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, index, axis=2).squeeze(2)
 
 
+def taken(agent: Predictions, action: jax.Array) -> Predictions:
+    """Returns what was predicted of one action each, `[B, T + 1]`."""
+    z, next_logits, q = (
+        of_action(x, action) for x in (agent.z, agent.next_logits, agent.q)
+    )
+    return agent._replace(z=z, next_logits=next_logits, q=q)
+
+
 def log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
     """Returns log π(a), `[B, T, A], [B, T] -> [B, T]`."""
     return of_action(jax.nn.log_softmax(logits), action)
@@ -192,23 +203,21 @@ def losses(
     """Computes each step's losses, `[B, T]`; `"total"` is what the agent descends.
 
     Args:
-      agent: `[B, T + 1]`, differentiable.
+      agent: `[B, T + 1]`, of the actions that were taken; differentiable.
       experience: what happened.
       targets: what the rule says.
       td_error: `[B, T]`, the constant by which each action's value is to change.
     """
     before = jax.tree.map(lambda x: x[:, :-1], agent)
-    action = experience.action[:, :-1]
     next_logits = jax.lax.stop_gradient(agent.logits[:, 1:])
-    q = of_action(before.q, action)
-    bins = two_bins(jax.lax.stop_gradient(scalar(q) + td_error))
+    bins = two_bins(jax.lax.stop_gradient(scalar(before.q) + td_error))
     each = {
         "pi": divergence(targets.logits, before.logits),
         "y": divergence(targets.y, before.y),
-        "z": divergence(targets.z, of_action(before.z, action)),
-        "next_pi": divergence(next_logits, of_action(before.next_logits, action))
+        "z": divergence(targets.z, before.z),
+        "next_pi": divergence(next_logits, before.next_logits)
         * (1.0 - experience.ended),
-        "q": -jnp.sum(bins * jax.nn.log_softmax(q), axis=-1),
+        "q": -jnp.sum(bins * jax.nn.log_softmax(before.q), axis=-1),
     }
     total = each["pi"] + each["y"] + each["z"] + each["next_pi"]
     return {**each, "total": total + VALUE_COST * each["q"]}

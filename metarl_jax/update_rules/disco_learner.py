@@ -45,17 +45,25 @@ class DiscoAgent(nn.Module):
     prediction_size: int = PREDICTION_SIZE
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> disco.Predictions:
-        """`[..., D]` observations."""
+    def __call__(
+        self, obs: jax.Array, action: jax.Array | None = None
+    ) -> disco.Predictions:
+        """Predicts.
+
+        Args:
+          obs: `[..., D]`.
+          action: `[...]`, that alone is asked of; None: every one.
+        """
         small = nn.initializers.truncated_normal(1e-2)
         torso = Mlp(self.hidden_sizes, name="torso")(obs)
         logits = nn.Dense(self.num_actions, kernel_init=small, name="logits")(torso)
         y = nn.Dense(self.prediction_size, kernel_init=small, name="y")(torso)
-        cell = nn.Dense(self.model_size, name="root")(torso)[..., None, :]
-        actions = jnp.broadcast_to(
-            jnp.eye(self.num_actions), (*obs.shape[:-1], *2 * (self.num_actions,))
-        )
-        cell = jnp.broadcast_to(cell, (*actions.shape[:-1], self.model_size))
+        cell = nn.Dense(self.model_size, name="root")(torso)
+        if action is None:
+            shape = (*obs.shape[:-1], self.num_actions)
+            cell = jnp.broadcast_to(cell[..., None, :], (*shape, self.model_size))
+            action = jnp.broadcast_to(jnp.arange(self.num_actions), shape)
+        actions = jax.nn.one_hot(action, self.num_actions)
         after, _ = Lstm(self.model_size, name="model")((jnp.tanh(cell), cell), actions)
         sizes = {
             "z": self.prediction_size,
@@ -261,19 +269,21 @@ def disco_learner(
         experience = disco.Experience(
             batch.action, batch.reward[:, :-1], batch.ended[:, :-1], batch.logits
         )
-        slow = predict(state.slow, batch.obs)
+        targets, estimates, rule_state = say_targets(
+            rule,
+            state.rule,
+            predict(state.params, batch.obs),
+            predict(state.slow, batch.obs),
+            experience,
+        )
 
         def loss(params):
-            predictions = predict(params, batch.obs)
-            # What the rule says is constant: it is not what is learned here.
-            targets, estimates, rule_state = say_targets(
-                rule, state.rule, jax.lax.stop_gradient(predictions), slow, experience
-            )
-            each = disco.losses(predictions, experience, targets, estimates.td_error)
+            said = predict(params, batch.obs, batch.action)
+            each = disco.losses(said, experience, targets, estimates.td_error)
             means = jax.tree.map(jnp.mean, each)
-            return means["total"], (means, rule_state)
+            return means["total"], means
 
-        gradient, (means, rule_state) = jax.grad(loss, has_aux=True)(state.params)
+        gradient, means = jax.grad(loss, has_aux=True)(state.params)
         params, optimizer_state = updates.descend(
             optimizer, state.optimizer_state, state.params, gradient, means["total"]
         )

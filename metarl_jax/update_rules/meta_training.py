@@ -169,7 +169,8 @@ def disco_meta_training(
 
     def agent_loss(params, data):
         obs, experience, targets, td_error = data
-        each = disco.losses(predict(params, obs), experience, targets, td_error)
+        said = predict(params, obs, experience.action)
+        each = disco.losses(said, experience, targets, td_error)
         return jnp.mean(each["total"])
 
     descend = inner_loop.gradient_step(
@@ -218,16 +219,24 @@ def disco_meta_training(
         return life._replace(critic=params, critic_state=state), loss
 
     def loss_of_life(rule, key, life):
-        def once(life, key):
+        def once(life, inputs):
+            key, last = inputs
             life, trajectories = lifetimes.go_on(
                 key, tasks, acting, life, num_steps=rollout_length
             )
             life, loss = judge(life, trajectories)
-            return learn(rule, life, trajectories), (loss, tallies.tally(trajectories))
+            life = jax.lax.cond(
+                last,
+                lambda life: life,
+                lambda life: learn(rule, life, trajectories),
+                life,
+            )
+            return life, (loss, tallies.tally(trajectories))
 
-        # The last piece judges the last update; its own is to no account.
+        # The last piece judges the last update; none is made of it.
         keys = jax.random.split(key, num_inner_steps + 1)
-        life, (losses, counts) = jax.lax.scan(once, life, keys)
+        last = jnp.arange(num_inner_steps + 1) == num_inner_steps
+        life, (losses, counts) = jax.lax.scan(once, life, (keys, last))
         return jnp.mean(losses[1:]), (life, counts)
 
     def birth(key):

@@ -109,7 +109,6 @@ class Reader(nn.Module):
                 (self.z_net, target.z),
             ]
         )
-        constant = jax.lax.stop_gradient(estimates)
 
         def taken(x):
             return of_action(x[:, :-1], action)
@@ -126,19 +125,19 @@ class Reader(nn.Module):
             taken(policies[1])[..., None],
             signed_log(experience.reward)[..., None],
             1.0 - experience.ended[..., None],
-            pair(signed_log(constant.value)[..., None]),
-            signed_log(constant.advantage)[..., None],
-            ((constant.advantage - mean) / deviation)[..., None],
+            pair(signed_log(estimates.value)[..., None]),
+            signed_log(estimates.advantage)[..., None],
+            ((estimates.advantage - mean) / deviation)[..., None],
             taken(policies[2])[..., None],
             *(pair(mine), pair(slow)),
             *about(of_z),
             *about(of_slow_z),
         ]
-        q_advantage = constant.q_advantage
+        q_advantage = estimates.q_advantage
         each = [
             *(x[:, :-1, :, None] for x in policies),
             *(of_z[:, :-1], of_slow_z[:, :-1]),
-            signed_log(constant.target_q)[:, :-1, :, None],
+            signed_log(estimates.target_q)[:, :-1, :, None],
             signed_log(q_advantage)[:, :-1, :, None],
             ((q_advantage - mean) / deviation)[:, :-1, :, None],
             jax.nn.one_hot(action, pi.shape[-1])[..., None],
@@ -210,7 +209,7 @@ class UpdateNetwork(nn.Module):
         Returns:
           The targets, the values and the lifetime's next state.
         """
-        estimates = values(agent, target, experience)
+        estimates = jax.lax.stop_gradient(values(agent, target, experience))
         advantage = averaged(state.advantage, estimates.advantage)
         td_error = averaged(state.td_error, estimates.td_error)
         read = (agent, target, experience, estimates, advantage)
