@@ -205,7 +205,7 @@ def of_tables() -> dict[str, str]:
             _cells("rl2-bandits", pulls), "RL²", ["Gittins index"], digits=2
         ),
         "mdps": columns_apart(
-            _cells("rl2-mdps", ["n=10"]),
+            _cells("rl2-mdps", ["n=10", "n=25"]),
             "RL²",
             ["greedy", "PSRL", "OPSRL", "UCRL2", "BEB", "BEB, true prior"],
             digits=1,

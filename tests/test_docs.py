@@ -392,7 +392,7 @@ def cell(table, row, column):
             ],
             2,
         ),
-        ("mdps.md", "rl2-mdps", {"RL²": "RL²"}, ["n=10"], 2),
+        ("mdps.md", "rl2-mdps", {"RL²": "RL²"}, ["n=10", "n=25"], 2),
         (
             "../algorithms/dpt.md",
             "dpt-bandits",
