@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pytest
 
 from metarl_jax import catalogue
@@ -282,6 +283,7 @@ def test_the_pairs_quote_their_record():
         ("algorithms/amago.md", "offline", "seeds"),
         ("datasets.md", "in_context", "learners"),
         ("discovered-rule.md", "disco", "worlds"),
+        ("discovered-rule.md", "discovering", "arms"),
         ("learners.md", "learners", "arms"),
         ("results/methods.md", "comparison", "methods"),
         ("results/methods.md", "comparison-tuned", "methods"),
@@ -299,6 +301,24 @@ def test_a_page_says_what_its_script_makes_of_its_record(page, script, part):
         laid_out(there if part is None else there[part])
         in (ROOT / "docs" / page).read_text()
     )
+
+
+def test_a_rule_of_disco_s_kind_quotes_its_record():
+    arms = record("discovering.json")["arms"]
+    page = " ".join((ROOT / "docs" / "discovered-rule.md").read_text().split())
+    arm = arms["learned"]
+    assert f"({arm['num_parameters']:,} parameters)" in page
+    assert f"in {arm['meta_steps']} steps of 16 lives" in page
+    assert f"three of them: {arm['cpu_seconds']:.0f} s of a core" in page
+    assert f"after {arm['compile_seconds']:.0f} s of compiling" in page
+    assert f"of {arm['optimum']:.1f} that is possible" in page
+    by_hand = arm["actor_critic"]
+    assert f"learning rate ({by_hand['learning_rate']:g})" in page
+    assert f"weight of the entropy ({by_hand['entropy_coeff']:g})" in page
+    before, after = (np.mean(x, axis=0) for x in arm["returns"].values())
+    ahead = after - arm["returns_of_actor_critic"]
+    assert np.sign(np.round(ahead)).tolist() == [-1, -1, 0, 1, 1, 1]
+    assert after[-1] - before[-1] > 6
 
 
 def test_further_worlds_quote_their_record():

@@ -125,6 +125,13 @@ def test_only_what_ceases_to_be_finite_counts(new, seen, skipped):
         assert (got == expected).all()
 
 
+def test_each_array_s_program_holds_its_own_check_alone():
+    """Not that of all others: programs would grow with the square of their number."""
+    state = {str(i): jnp.ones(5 + i) for i in range(20)}
+    program = jax.jit(keep_finite).lower(state, state, ()).compile()
+    assert program.as_text().count(" and(") < 5 * len(state)
+
+
 def test_an_optimiser_that_waits_for_a_plateau_is_told_the_loss():
     optimizer = optax.chain(
         optax.sgd(1.0), optax.contrib.reduce_on_plateau(factor=0.5, patience=1)

@@ -61,7 +61,10 @@ TRAINING = {
 START = {25: ({"num_episodes": 10, **_TEN}, "rl--n-10")}
 
 NOT_TRAINED = "the budget is an hour of a CPU core for each seed"
-REASONS = {10: "", 25: "nineteen million steps of trials of 25 are what the budget left"}
+REASONS = {
+    10: "",
+    25: "nineteen million steps of trials of 25 are what the budget left",
+}
 
 
 def rl2_mdps(
