@@ -319,6 +319,7 @@ def test_a_rule_of_disco_s_kind_quotes_its_record():
     ahead = after - arm["returns_of_actor_critic"]
     assert np.sign(np.round(ahead)).tolist() == [-1, -1, 0, 1, 1, 1]
     assert after[-1] - before[-1] > 6
+    assert arms["authors' sizes"]["hardware"]["cores"] == 2
 
 
 def test_further_worlds_quote_their_record():
