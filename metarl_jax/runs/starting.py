@@ -1,5 +1,6 @@
 """What a run learned, for another one to begin with or to be measured."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,28 @@ def begin_again(
             "checkpoint; start a new run from it"
         )
     return state
+
+
+def warn_of_spent_schedule(
+    options: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> None:
+    """Warns where the learning rate's schedule is over before a run's first step.
+
+    It has counted the steps of the run that this one starts from, and of those that
+    that one started from.
+
+    Args:
+      options: of the run.
+      recorded: what `config.json` says of where it starts.
+    """
+    counted, start = 0, recorded
+    while start is not None:
+        counted += start["step"]
+        start = start.get("start_from")
+    steps = options.get("decay_steps")
+    if steps is not None and steps <= counted:
+        warnings.warn(
+            f"decay_steps {steps} are over before the first step, and the learning "
+            f"rate stays where it ends: {recorded['run']} has counted {counted}",
+            stacklevel=3,
+        )
