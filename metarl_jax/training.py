@@ -250,9 +250,7 @@ def train(
             first, config["start_from"] = starting.begin(
                 experiment, Path(start_from), num_seeds, placement.everywhere
             )
-            starting.warn_of_spent_schedule(
-                experiment.origin.options, config["start_from"]
-            )
+            starting.warn_of_spent_schedule(config)
         if resume is not None:
             manager = open_manager(run_dir)
             template = state_template(experiment.algorithm, num_seeds)

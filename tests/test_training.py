@@ -30,7 +30,6 @@ from metarl_jax.runs import (
     interruption,
     locking,
     machine,
-    starting,
 )
 from metarl_jax.runs.events import EventFile
 from metarl_jax.training import train
@@ -332,14 +331,20 @@ def test_a_run_starts_from_the_whole_state_of_another(whole, tmp_path):
         run(path, resume=True, num_steps=4, seed=3)
 
 
-def test_a_rate_that_is_all_gone_before_the_first_step_is_told(recwarn):
-    first = {"run": "first", "step": 500, "start_from": None}
-    second = {"run": "second", "step": 150, "start_from": first}
-    for options in ({"decay_steps": 651}, {"decay_steps": None}, {"lr": 1e-3}):
-        starting.warn_of_spent_schedule(options, second)
-    assert not recwarn
-    with pytest.warns(UserWarning, match="decay_steps 650 are over .* counted 650"):
-        starting.warn_of_spent_schedule({"decay_steps": 650}, second)
+def test_a_rate_that_is_all_gone_before_the_first_step_is_told(
+    whole, tmp_path, recwarn
+):
+    def start(name, run_dir, options):
+        path = tmp_path / name
+        run(path, start_from=run_dir, num_steps=4, options=options)
+        return path
+
+    first = start("first", whole.run_dir, {"decay_steps": 13})
+    start("none", first, {"decay_steps": None})
+    start("longer", first, {"decay_steps": 17})
+    assert not [w for w in recwarn if "decay_steps" in str(w.message)]
+    with pytest.warns(UserWarning, match="decay_steps 16 are over .* counted 16"):
+        start("over", first, {"decay_steps": 16})
 
 
 def test_what_a_run_started_from_is_part_of_what_it_is(whole, tmp_path):

@@ -107,26 +107,24 @@ def begin_again(
     return state
 
 
-def warn_of_spent_schedule(
-    options: Mapping[str, Any], recorded: Mapping[str, Any]
-) -> None:
+def warn_of_spent_schedule(config: Mapping[str, Any]) -> None:
     """Warns where the learning rate's schedule is over before a run's first step.
 
     It has counted the steps of the run that this one starts from, and of those that
     that one started from.
 
     Args:
-      options: of the run.
-      recorded: what `config.json` says of where it starts.
+      config: what `config.json` says of the run.
     """
-    counted, start = 0, recorded
+    counted, start = 0, config["start_from"]
     while start is not None:
         counted += start["step"]
         start = start.get("start_from")
-    steps = options.get("decay_steps")
+    steps = config["options"].get("decay_steps")
     if steps is not None and steps <= counted:
         warnings.warn(
             f"decay_steps {steps} are over before the first step, and the learning "
-            f"rate stays where it ends: {recorded['run']} has counted {counted}",
+            f"rate stays where it ends: {config['start_from']['run']} has counted "
+            f"{counted}",
             stacklevel=3,
         )
