@@ -167,6 +167,31 @@ def test_what_actions_are_called_does_not_matter(network):
     assert np.std(targets.logits) > 1e-3
 
 
+def test_what_the_rule_reads_of_policies_and_values_is_constant(network):
+    """In the meta-gradient; what has no given meaning is not (the authors' transforms).
+
+    The first update of a life is scaled by nothing: a later one is asked.
+    """
+    params, state, _ = network
+    agent, slow, experience = drawn()
+    module = UpdateNetwork(size=6, lifetime_size=5)
+    state = state._replace(hidden=jnp.full(5, 0.3))
+
+    @jax.jit
+    def gradients(agent, slow):
+        def said(agent, slow):
+            targets, _, after = module.apply(params, state, agent, slow, experience)
+            return sum(jnp.sum(x**2) for x in jax.tree.leaves((targets, after)))
+
+        return jax.grad(said, argnums=(0, 1))(agent, slow)
+
+    for gradient in gradients(agent, slow):
+        for name in ("logits", "next_logits", "q"):
+            np.testing.assert_array_equal(getattr(gradient, name), 0.0, err_msg=name)
+        for name in ("y", "z"):
+            assert np.abs(getattr(gradient, name)).max() > 0, name
+
+
 def test_values_are_a_plain_loop_s():
     agent, slow, experience = jax.tree.map(np.asarray, drawn(1))
     found = jax.jit(disco.values)(*drawn(1))
