@@ -104,10 +104,7 @@ def mean_over_tasks(function: Callable, *, group_size: int | None = None) -> Cal
             )
         return jax.tree.map(lambda x: x / num_tasks, _sum(group, args))
 
-    # One row of means from each device; the shares are equal, and so is their weight.
-    rows = _shared_out(
-        lambda *args: jax.tree.map(lambda x: x[None], mean(*args)), TASK_AXIS
-    )
+    rows = _rows(mean)  # the shares are equal, and so is their weight
     return lambda *args: jax.tree.map(lambda x: jnp.mean(x, axis=0), rows(*args))
 
 
@@ -115,30 +112,27 @@ def sum_over_groups(function: Callable, *, group_size: int | None) -> Callable:
     """Adds up what a function of a group of tasks returns, group after group.
 
     As for `mean_over_tasks`, what a gradient needs of a group is dropped once its turn
-    is over. The function has the whole group, to be mapped over by `map_tasks`: where
-    the gradient is of shared parameters it is one matrix product for all of a group.
+    is over, and of several devices each sends one sum. The function has a whole group
+    of a device, to be mapped over by `map_tasks`: where the gradient is of shared
+    parameters it is one matrix product for all of a group.
 
     Args:
       function: `(*batched_arrays) -> pytree of floats`.
-      group_size: tasks of a group on each device; None: all are one, as they are where
+      group_size: tasks of a group; None: all of a device are one, as they are where
         there are fewer than two groups. What is left over makes a group of its own.
 
     Returns:
-      `(*batched_arrays) -> pytree`, the sum over groups.
+      `(*batched_arrays) -> pytree`, the sum over groups and devices.
     """
 
     def summed(*args):
         num_tasks = _batch_size(args)
-        if group_size is None:
+        if group_size is None or num_tasks < 2 * group_size:
             return function(*args)
-        mesh = jax.sharding.get_abstract_mesh()
-        size = group_size * mesh.shape.get(TASK_AXIS, 1)
-        num_groups = num_tasks // size
-        if num_groups < 2:
-            return function(*args)
-        whole = num_groups * size
+        num_groups = num_tasks // group_size
+        whole = num_groups * group_size
         groups = jax.tree.map(
-            lambda x: x[:whole].reshape(num_groups, size, *x.shape[1:]), args
+            lambda x: x[:whole].reshape(num_groups, group_size, *x.shape[1:]), args
         )
         total = _sum(function, groups)
         if whole == num_tasks:
@@ -146,7 +140,15 @@ def sum_over_groups(function: Callable, *, group_size: int | None) -> Callable:
         rest = function(*jax.tree.map(lambda x: x[whole:], args))
         return jax.tree.map(jnp.add, total, rest)
 
-    return summed
+    rows = _rows(summed)
+    return lambda *args: jax.tree.map(lambda x: jnp.sum(x, axis=0), rows(*args))
+
+
+def _rows(function: Callable) -> Callable:
+    """Maps a function of a device's tasks to a row of its own from each device."""
+    return _shared_out(
+        lambda *args: jax.tree.map(lambda x: x[None], function(*args)), TASK_AXIS
+    )
 
 
 def _sum(function: Callable, args: tuple) -> Any:

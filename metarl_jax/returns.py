@@ -199,6 +199,20 @@ def variance(x: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(value), value, jnp.nan)
 
 
+def share_of_mean(x: jax.Array, mask: jax.Array, whole: jax.Array) -> jax.Array:
+    """Computes what some steps add to the mean over the valid steps of all.
+
+    Args:
+      x: `[...]` floats, of some of the steps.
+      mask: `[...]` bool, theirs.
+      whole: bool, of all steps.
+
+    Returns:
+      `[]`.
+    """
+    return jnp.sum(x, where=mask) / jnp.sum(whole, dtype=x.dtype)
+
+
 def normalise(x: jax.Array, mask: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
     """Shifts and scales `x` to mean 0 and standard deviation 1 over the valid steps.
 

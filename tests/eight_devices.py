@@ -47,6 +47,7 @@ PLANE = point_navigation(horizon=4)
 # Many iterations of a conjugate gradient make much of a rounding error.
 REGION = TrustRegion(num_cg_iterations=2, damping=1.0)
 ASCENT = {"outer_optimizer": optax.sgd(1.0)}
+SENT = re.compile(r" (all-[a-z]+|collective-[a-z]+)\(")
 PROBLEMS = {
     **dict.fromkeys(("ad", "amago", "dpt", "rl2"), (TASKS, REMEMBERS)),
     "pearl": (PLANE, mlp_policy(PLANE, squashed=True, hidden_sizes=(8,))),
@@ -121,28 +122,36 @@ def batched(mesh):
             lambda y: jnp.sum(map_tasks(lambda x: x * y**2, **groups)(x))
         )
 
-        def of_group(x):
-            return jax.grad(lambda y: jnp.sum(map_tasks(lambda x: x * y**2)(x)))(scale)
-
         return (
             map_tasks(function, **groups)(keys, x),
             mean_over_tasks(function, **groups)(keys, x),
             inner(x[:, 0]),
             gradient(scale),
-            sum_over_groups(of_group, **groups)(x),
         )
+
+    def along(y, x):
+        return jax.lax.scan(lambda h, _: (jnp.tanh(h * y + x), None), x, length=3)[0]
+
+    def gradient_of_group(x):
+        return jax.grad(lambda y: jnp.sum(map_tasks(partial(along, y))(x)))(scale)
 
     loop = np.stack([function(key, row) for key, row in zip(keys, x, strict=True)])
     total = 2 * scale * x.sum(0)
-    truth = loop, loop.mean(0), np.sin(x[:, 0]), total, total
+    truth = loop, loop.mean(0), np.sin(x[:, 0]), total
+    slopes = [jax.grad(lambda y, x: jnp.sum(along(y, x)))(scale, row) for row in x]
     found = {}
     with jax.set_mesh(mesh):
         for group_size in (None, 1, 2, 6, 48):
             program = jax.jit(partial(everything, group_size)).lower().compile()
-            sent = re.findall(r" (all-[a-z]+|collective-[a-z]+)\(", program.as_text())
+            sums = jax.jit(sum_over_groups(gradient_of_group, group_size=group_size))
+            sums = sums.lower(x).compile()
+            loops, last = sums.as_text().split("\nENTRY")
             found[str(group_size)] = {
                 "error": max(map(error, truth, program())),
-                "sent": sorted(set(sent)),
+                "sent": sorted(set(SENT.findall(program.as_text()))),
+                "error_of_sums": error(np.sum(slopes, axis=0), sums(x)),
+                "sent_in_loops": SENT.findall(loops),
+                "sent_at_last": SENT.findall(last),
             }
     return found
 
@@ -170,7 +179,7 @@ def seeds(devices):
         with jax.set_mesh(mesh):
             program = program.lower(*args).compile()
         whole = jax.jit(lambda x: x, out_shardings=everywhere)(program(*args))
-        sent = re.findall(r" (all-[a-z]+|collective-[a-z]+)\(", program.as_text())
+        sent = SENT.findall(program.as_text())
         found[str(group_size)] = {
             "error": max(map(error, truth, whole)),
             "sent": sorted(set(sent)),

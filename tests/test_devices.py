@@ -54,6 +54,9 @@ def test_groups_on_eight_devices_equal_a_plain_loop(eight):
     for found in eight["groups"].values():
         assert found["error"] < 1e-6
         assert found["sent"] == ["all-reduce"]  # the means and the gradient alone
+        assert found["error_of_sums"] < 1e-6
+        assert not found["sent_in_loops"]
+        assert found["sent_at_last"] == ["all-reduce"]
 
 
 def test_seeds_on_eight_devices_keep_to_themselves(eight):

@@ -291,6 +291,7 @@ def test_the_pairs_quote_their_record():
         ("results/hypernetworks.md", "hypernetworks", "arms"),
         ("results/mdps.md", "transitions", "arms"),
         ("results/robots.md", "robot_learning", "arms"),
+        ("results/step-times.md", "devices", "rows"),
         ("results/dependent-arms.md", "two_step", None),
     ],
 )

@@ -300,15 +300,13 @@ def rl2(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
         )
         count = jnp.sum(whole.steps.mask, dtype=gain.dtype)
-
-        def mean(x):
-            return jnp.sum(x, where=steps.mask, dtype=gain.dtype) / count
-
+        mean = partial(returns.share_of_mean, mask=steps.mask, whole=whole.steps.mask)
         # Relative to the returns' variance: in their own units the value's gradient
         # would drown the policy's wherever a trial returns much more than 1.
         error = jnp.stack([mean((value - batch.target) ** 2) for value in values])
         variance = returns.variance(whole.target, whole.steps.mask)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
+        outside = outside.astype(gain.dtype)
         return Terms(
             jnp.sum(gain) / count,
             mean(distribution.entropy()),

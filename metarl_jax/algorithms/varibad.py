@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from metarl_jax import returns, rollout, surrogates, trials, updates
-from metarl_jax.batching import map_tasks
+from metarl_jax.batching import map_tasks, sum_over_groups
 from metarl_jax.bonuses import Bonus
 from metarl_jax.distributions import DiagGaussian
 from metarl_jax.policies.belief import belief_policy, join_belief
@@ -361,8 +361,9 @@ def varibad(
         batch = Batch(steps, belief, old, normalised, value + advantage)
         return batch, bonus_state, bonus_info
 
-    def policy_loss(params, key, batch):
-        del key
+    # Both losses of a batch are its share in those of the whole one: shares add up.
+    def policy_loss(params, keys, batch, whole):
+        del keys
         steps, belief = batch.steps, batch.belief
         if policy_moves_encoder:
             belief = jax.tree.map(lambda x: x[:, :-1], infer(params, steps))
@@ -371,21 +372,22 @@ def varibad(
         gain = jax.vmap(surrogate)(
             log_prob, steps.log_prob, steps.reward, batch.advantage, steps.mask
         )
-        gain = jnp.sum(gain) / jnp.sum(steps.mask, dtype=gain.dtype)
-        mean = partial(jnp.mean, where=steps.mask)
+        mean = partial(returns.share_of_mean, mask=steps.mask, whole=whole.steps.mask)
+        gain = jnp.sum(gain) / jnp.sum(whole.steps.mask, dtype=gain.dtype)
         entropy = mean(distribution.entropy())
         # Relative to the returns' variance, as the advantages are to their own.
         error = mean((value - batch.target) ** 2)
-        unexplained = error / (returns.variance(batch.target, steps.mask) + 1e-8)
+        variance = returns.variance(whole.target, whole.steps.mask)
+        unexplained = error / (variance + 1e-8)
         outside = jnp.abs(jnp.exp(log_prob - steps.log_prob) - 1.0) > clip_range
+        outside = outside.astype(gain.dtype)
         loss = value_coeff * unexplained - gain - entropy_coeff * entropy
         return loss, PolicyTerms(
             entropy, unexplained, mean(batch.old.kl(distribution)), mean(outside)
         )
 
-    def belief_loss(params, key, batch):
+    def belief_loss(params, keys, batch, whole):
         steps = batch.steps
-        keys = jax.random.split(key, steps.mask.shape[0])
 
         def bounds(key, beliefs, steps):
             scale = 1.0
@@ -405,9 +407,12 @@ def varibad(
             keys, infer(params, steps), steps
         )
         # Before the first step there is a belief, and one after each that was taken.
-        held = jnp.pad(steps.mask, ((0, 0), (1, 0)), constant_values=True)
-        log_likelihood = jnp.mean(log_likelihood, where=held)
-        information = jnp.mean(information, where=held)
+        held, all_held = (
+            jnp.pad(steps.mask, ((0, 0), (1, 0)), constant_values=True)
+            for steps in (batch.steps, whole.steps)
+        )
+        mean = partial(returns.share_of_mean, mask=held, whole=all_held)
+        log_likelihood, information = mean(log_likelihood), mean(information)
         return kl_coeff * information - log_likelihood, (log_likelihood, information)
 
     def descend(key, loss, optimizer, learned, params, optimizer_state, batch, epochs):
@@ -418,9 +423,16 @@ def varibad(
             key, index = inputs
             minibatch = jax.tree.map(lambda x: x[index], batch)
             part = {name: params[name] for name in learned}
-            (value, terms), gradient = jax.value_and_grad(
-                lambda part: loss({**params, **part}, key, minibatch), has_aux=True
-            )(part)
+
+            def of_share(keys, batch):
+                def of(part):
+                    return loss({**params, **part}, keys, batch, minibatch)
+
+                return jax.value_and_grad(of, has_aux=True)(part)
+
+            (value, terms), gradient = sum_over_groups(of_share, group_size=None)(
+                jax.random.split(key, len(index)), minibatch
+            )
             part, optimizer_state = updates.descend(
                 optimizer, optimizer_state, part, gradient, value
             )
