@@ -5,12 +5,12 @@
 RL² on the three grids of Beck et al. 2023 and in the dark room, with a GRU whose state
 the policy reads and with hypernetworks that begin in different ways (Beck et al. 2022).
 Every network has its own learning rate: of those that are tried on two seeds, doubled
-until they return less, it takes the one whose last training steps return most. Then
-other seeds are trained with it, all in one program, in a process of their own, and meet
-held-out tasks: the sum of a trial's episodes, with intervals over seeds. Seconds are
-those of the CPU that a seed took, without compiling. Arms already recorded are not run
-again; `--arms` without one runs none. Writes JSON and lays out the table of
-`docs/results/hypernetworks.md`.
+until they return less, it takes the one whose trials return most in the last training
+steps, all episodes together. Then other seeds are trained with it, all in one program,
+in a process of their own, and meet held-out tasks: the sum of a trial's episodes, with
+intervals over seeds. Seconds are those of the CPU that a seed took, without compiling.
+Arms already recorded are not run again; `--arms` without one runs none. Writes JSON and
+lays out the table of `docs/results/hypernetworks.md`.
 """
 
 from pathlib import Path
@@ -76,13 +76,15 @@ def measure(arm: str, num_seeds: int) -> dict[str, Any]:
         experiment = metarl_jax.make_experiment(
             world, method="rl2", **options, **NETWORKS[network], lr=lr
         )
-        return learn(experiment, seeds, num_points=NUM_POINTS, seed=first)
+        names = ("return_before", "return_after", "episode_returns")
+        return learn(experiment, seeds, names, num_points=NUM_POINTS, seed=first)
 
     tried, best = {}, LOWEST_RATE
     while len(tried) < NUM_RATES or best == max(tried):
         lr = LOWEST_RATE * 2 ** len(tried)
         record = train(lr, NUM_TUNED, FIRST_TUNED)[1]
-        tried[lr] = float(np.mean(record["curve"]["return_after"][-1]))
+        of_trial = np.sum(record["curve"]["episode_returns"][-1], axis=-1)  # [S]
+        tried[lr] = float(np.mean(of_trial))
         best = max(tried, key=lambda lr: tried[lr])
     trained, record = train(best, num_seeds, 0)
     told = told_of(metarl_jax.evaluate(trained))

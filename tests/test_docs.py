@@ -410,7 +410,7 @@ def cell(table, row, column):
             {"RL²": "RL²", "Gittins index": "Gittins index"},
             [
                 *("n=10 k=5", "n=10 k=10", "n=10 k=50", "n=100 k=5", "n=100 k=10"),
-                *("n=500 k=5", "n=500 k=10"),
+                *("n=100 k=50", "n=500 k=5", "n=500 k=10", "n=500 k=50"),
             ],
             2,
         ),
