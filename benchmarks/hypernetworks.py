@@ -72,17 +72,17 @@ def measure(arm: str, num_seeds: int) -> dict[str, Any]:
     name, _, network = arm.partition("/")
     world, options, _ = WORLDS[name]
 
-    def train(lr, seeds, first):
+    def train(lr, seeds, first, *also):
         experiment = metarl_jax.make_experiment(
             world, method="rl2", **options, **NETWORKS[network], lr=lr
         )
-        names = ("return_before", "return_after", "episode_returns")
+        names = ("return_before", "return_after", *also)
         return learn(experiment, seeds, names, num_points=NUM_POINTS, seed=first)
 
     tried, best = {}, LOWEST_RATE
     while len(tried) < NUM_RATES or best == max(tried):
         lr = LOWEST_RATE * 2 ** len(tried)
-        record = train(lr, NUM_TUNED, FIRST_TUNED)[1]
+        record = train(lr, NUM_TUNED, FIRST_TUNED, "episode_returns")[1]
         of_trial = np.sum(record["curve"]["episode_returns"][-1], axis=-1)  # [S]
         tried[lr] = float(np.mean(of_trial))
         best = max(tried, key=lambda lr: tried[lr])
