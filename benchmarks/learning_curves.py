@@ -17,6 +17,7 @@ NAMES = {
     "pearl-half-circle": "half-circle",
     "rl2-bandits": "bandits",
     "rl2-mdps": "mdps",
+    "varibad-gridworld": "grid",
     "wang-bandits": "dependent-arms",
 }
 
