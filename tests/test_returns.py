@@ -11,6 +11,7 @@ from metarl_jax.returns import (
     linear_feature_baseline,
     normalise,
     retrace,
+    share_of_mean,
 )
 from metarl_jax.types import Trajectory
 
@@ -227,6 +228,14 @@ def test_retrace_is_its_sum_of_weighted_errors():
             weight *= discount[k] * trace[min(k + 1, 5)]
     actual = jax.jit(retrace)(reward, discount, q, next_value, trace)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_shares_of_unequal_parts_add_up_to_the_mean_over_the_valid_steps():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(6, 5)).astype(np.float32)
+    mask = np.arange(5) < np.array([5, 1, 2, 4, 0, 3])[:, None]
+    shares = [share_of_mean(x[i : i + 2], mask[i : i + 2], mask) for i in (0, 2, 4)]
+    np.testing.assert_allclose(np.sum(shares), x[mask].mean(), rtol=1e-5)
 
 
 def test_rewards_of_a_batch_are_discounted_and_in_the_advantages_unit():
