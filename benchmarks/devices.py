@@ -2,9 +2,9 @@
 
     JAX_NUM_CPU_DEVICES=2 python benchmarks/devices.py
 
-Experiments as they are, and RL² on 512 bandits × 100 steps. One device has the threads
-of all cores, of several each has one; laps of the two alternate. Writes JSON and lays
-out the table of `docs/results/step-times.md`.
+Experiments as they are, other methods in their worlds, and RL² on 512 bandits × 100
+steps. One device has the threads of all cores, of several each has one; laps of the two
+alternate. Writes JSON and lays out the table of `docs/results/step-times.md`.
 """
 
 import argparse
@@ -24,9 +24,14 @@ OUTPUT = Path(__file__).parent / "results" / "devices.json"
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "step-times.md"
 EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAML, navigation": ("point-nav-maml", {}),
+    "MAML, bandits": ("bandit-maml", {}),
+    "ES-MAML, navigation": ("point-nav", {"method": "es-maml"}),
+    "meta-gradients, two colours": ("two-colors", {"method": "meta-gradients"}),
+    "PEARL, half-circle: 16 × 120": ("half-circle-pearl", {}),
     "RL², grid: 128 × 60": ("grid-rl2", {}),
     "VariBAD, grid: 128 × 60": ("grid-varibad", {}),
     "RL², bandits: 512 × 100": ("bandit-rl2", {"horizon": 100}),
+    "AMAGO, grid: 8 × 60": ("grid-navigation", {"method": "amago"}),
 }
 
 
@@ -79,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     if len(jax.devices()) < 2:
         parser.error("one device alone has nothing to share; JAX_NUM_CPU_DEVICES=2")
-    names = list(EXPERIMENTS)[1:2] if args.quick else list(EXPERIMENTS)
+    names = ["MAML, bandits"] if args.quick else list(EXPERIMENTS)
     rows = {}
     for name in names:
         rows[name] = measure(name, 3 if args.quick else args.repeats)

@@ -26,13 +26,19 @@ TASK_AXIS = "tasks"
 SEED_AXIS = "seeds"
 
 
-def map_tasks(function: Callable, *, group_size: int | None = None) -> Callable:
+def map_tasks(
+    function: Callable, *, group_size: int | None = None, learned: Any = ()
+) -> Callable:
     """Maps a function of one task over the leading axis of its arguments.
 
     Args:
       function: `(*task_arrays) -> pytree`, for one task.
       group_size: tasks under one `vmap`; the groups follow one another in a scan.
         None: all tasks of a device at once. Need not divide the number of tasks.
+      learned: parameters that all tasks share and a gradient is taken of, which the
+        function is given before the arrays of its task, unless there are none. Of
+        several devices each sends one sum of what its tasks make of that gradient; of
+        parameters that the function closes over, a sum in every step of its loops.
 
     Returns:
       `(*batched_arrays) -> pytree` with outputs stacked along the leading axis.
@@ -40,7 +46,13 @@ def map_tasks(function: Callable, *, group_size: int | None = None) -> Callable:
     Raises:
       ValueError: when called, if the tasks cannot be shared out among the devices.
     """
-    return _shared_out(_in_groups(function, group_size), TASK_AXIS)
+    if not jax.tree.leaves(learned):
+        return _shared_out(_in_groups(function, group_size), TASK_AXIS)
+
+    def of_share(learned, *args):
+        return _in_groups(partial(function, learned), group_size)(*args)
+
+    return _shared_out(of_share, TASK_AXIS, learned)
 
 
 def map_seeds(function: Callable, *, group_size: int | None = None) -> Callable:
@@ -188,8 +200,10 @@ def _in_groups(function: Callable, group_size: int | None) -> Callable:
     return mapped
 
 
-def _shared_out(function: Callable, axis: str) -> Callable:
+def _shared_out(function: Callable, axis: str, *copied: Any) -> Callable:
     """Lets every device along an axis of the mesh run a function on its share.
+
+    What is copied comes before that, and is a device's own.
 
     The batch `[N, ...]` becomes `[devices, N / devices, ...]`, mapped over the first
     axis, which is laid out over the mesh: a scan over tasks then runs within a device
@@ -201,7 +215,7 @@ def _shared_out(function: Callable, axis: str) -> Callable:
         mesh = jax.sharding.get_abstract_mesh()
         num_devices, size = mesh.shape.get(axis, 1), _batch_size(args)
         if num_devices == 1 or _is_shared_out(axis):
-            return function(*args)
+            return function(*copied, *args)
         if size % num_devices:
             raise ValueError(
                 f"the axis {axis} of the mesh must divide the number of {axis} in a "
@@ -218,8 +232,11 @@ def _shared_out(function: Callable, axis: str) -> Callable:
         def gather(x):
             return over_devices(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
+        def copy(x):
+            return over_devices(jnp.broadcast_to(x, (num_devices, *jnp.shape(x))))
+
         over = jax.vmap(function, axis_name=axis, spmd_axis_name=axis)
-        outputs = over(*jax.tree.map(share, args))
+        outputs = over(*jax.tree.map(copy, copied), *jax.tree.map(share, args))
         return jax.tree.map(gather, outputs)
 
     return shared

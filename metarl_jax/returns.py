@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.linear_algebra import solve_positive
+
 
 def discounted_returns(
     reward: jax.Array, terminated: jax.Array, *, discount: float | jax.Array
@@ -173,7 +175,7 @@ def linear_feature_baseline(
 
     def solve(gram, right):
         gram = gram / count + penalty * jnp.eye(gram.shape[0], dtype=gram.dtype)
-        return jax.scipy.linalg.solve(gram, right / count, assume_a="pos")
+        return solve_positive(gram, right / count)
 
     if features.shape[1] <= features.shape[0]:
         predicted = features @ solve(features.T @ features, features.T @ target)

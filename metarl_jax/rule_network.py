@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.linear_algebra import orthogonal
 from metarl_jax.validation import check_flags, check_positive, check_sizes
 
 
@@ -86,9 +87,8 @@ class UpdateRule(nn.Module):
         # All steps at once, outside of the loop.
         inputs = nn.Dense(4 * self.size, name="input")(jnp.concatenate(parts, axis=-1))
         shape = (self.size, 4 * self.size)
-        start = nn.initializers.orthogonal()
         # Of the type of the other layers' parameters.
-        kernel = self.param("recurrent", start, shape, jnp.float32)
+        kernel = self.param("recurrent", orthogonal, shape, jnp.float32)
 
         def step(carry, x):
             x, ended = x

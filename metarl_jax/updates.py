@@ -20,6 +20,11 @@ def clipped_adam(lr: float = 3e-4) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(lr))
 
 
+def at_step(step: jax.Array, value: Any) -> Any:
+    """Returns what a schedule says at a step, or the number that there is instead."""
+    return value(step) if callable(value) else value
+
+
 @standard_promotion()
 def descend(
     optimizer: optax.GradientTransformation,

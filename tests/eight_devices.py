@@ -32,6 +32,7 @@ from metarl_jax.batching import (
 )
 from metarl_jax.envs.bandit import bernoulli_bandit
 from metarl_jax.envs.point_navigation import point_navigation
+from metarl_jax.linear_algebra import orthogonal, solve_positive
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
@@ -102,6 +103,31 @@ def compare(name, mesh):
     }
 
 
+def factorised(mesh):
+    """Errors of many matrices at once, of which every device makes all."""
+    size, count, at_once = 64, 20, 4
+
+    def of_one(key):
+        drawn = [
+            orthogonal(key, (size, size)) for key in jax.random.split(key, at_once)
+        ]
+        scales = jnp.arange(1.0, size + 1)
+        solved = [solve_positive(u * scales @ u.T, u) for u in drawn]
+        return jnp.stack(drawn), jnp.stack(solved)
+
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    keys = jax.random.split(jax.random.key(0), count)
+    keys = jax.jit(lambda keys: keys, out_shardings=everywhere)(keys)
+    drawn, solved = map(
+        np.asarray, jax.jit(jax.vmap(of_one), out_shardings=everywhere)(keys)
+    )
+    unit = np.broadcast_to(np.eye(size), drawn.shape)
+    return [
+        error(unit, drawn @ drawn.swapaxes(-1, -2)),
+        error(drawn / np.arange(1.0, size + 1), solved),
+    ]
+
+
 def batched(mesh):
     """Largest error of groups of tasks on the mesh, and what is sent for them.
 
@@ -135,6 +161,10 @@ def batched(mesh):
     def gradient_of_group(x):
         return jax.grad(lambda y: jnp.sum(map_tasks(partial(along, y))(x)))(scale)
 
+    def along_all(group_size, y):
+        groups = {"group_size": group_size}
+        return jnp.sum(map_tasks(along, learned=y, **groups)(x))
+
     loop = np.stack([function(key, row) for key, row in zip(keys, x, strict=True)])
     total = 2 * scale * x.sum(0)
     truth = loop, loop.mean(0), np.sin(x[:, 0]), total
@@ -146,12 +176,18 @@ def batched(mesh):
             sums = jax.jit(sum_over_groups(gradient_of_group, group_size=group_size))
             sums = sums.lower(x).compile()
             loops, last = sums.as_text().split("\nENTRY")
+            mapped = jax.jit(jax.grad(partial(along_all, group_size)))
+            mapped = mapped.lower(scale).compile()
+            in_loops, at_last = mapped.as_text().split("\nENTRY")
             found[str(group_size)] = {
                 "error": max(map(error, truth, program())),
                 "sent": sorted(set(SENT.findall(program.as_text()))),
                 "error_of_sums": error(np.sum(slopes, axis=0), sums(x)),
                 "sent_in_loops": SENT.findall(loops),
                 "sent_at_last": SENT.findall(last),
+                "error_of_learned": error(np.sum(slopes, axis=0), mapped(scale)),
+                "learned_sent_in_loops": SENT.findall(in_loops),
+                "learned_sent_at_last": SENT.findall(at_last),
             }
     return found
 
@@ -207,4 +243,5 @@ if __name__ == "__main__":
     names = sorted({path.stem for path in folder.glob("*.py")} - {"__init__"})
     found = {name: compare(name, mesh) for name in sys.argv[1:] or names}
     groups = {"groups": batched(mesh), "seeds": seeds(jax.devices())}
+    groups["factorised"] = factorised(mesh)
     print(json.dumps({**groups, "resumed": resumed(), "algorithms": found}))

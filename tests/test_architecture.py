@@ -25,7 +25,7 @@ ALGORITHMS = sorted(
 # A module may import those of lower layers; a package's modules also one another.
 LAYERS = [
     {"deferred", "errors"},
-    {"spaces", "memory", "promotion", "tracing"},
+    {"spaces", "memory", "promotion", "tracing", "linear_algebra"},
     {"types"},
     {"distributions", "returns", "updates", "tallies"},
     {"validation"},

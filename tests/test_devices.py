@@ -57,6 +57,9 @@ def test_groups_on_eight_devices_equal_a_plain_loop(eight):
         assert found["error_of_sums"] < 1e-6
         assert not found["sent_in_loops"]
         assert found["sent_at_last"] == ["all-reduce"]
+        assert found["error_of_learned"] < 1e-6
+        assert not found["learned_sent_in_loops"]
+        assert found["learned_sent_at_last"] == ["all-reduce"]
 
 
 def test_seeds_on_eight_devices_keep_to_themselves(eight):
@@ -64,6 +67,10 @@ def test_seeds_on_eight_devices_keep_to_themselves(eight):
     for found in eight["seeds"].values():
         assert found["error"] < 1e-6
         assert found["sent"] == ["all-reduce"]  # the means over tasks alone
+
+
+def test_devices_of_a_cpu_do_not_wait_for_one_another_s_factorisations(eight):
+    assert max(eight["factorised"]) < 1e-4  # where they do, this never ends
 
 
 def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):

@@ -275,7 +275,7 @@ def amago(
         changed = trial.mask & jax.random.bernoulli(key_any, relabel_fraction)
         return trial._replace(reward=jnp.where(changed, reward, trial.reward))
 
-    def along(params, target, chosen, key, steps):
+    def along(target, chosen, params, key, steps):
         """Computes the `Terms` of one trial `[L, ...]`."""
         key_value, key_climb = jax.random.split(key)
         obs, features = policy.recall(params["policy"], None, steps)
@@ -318,7 +318,7 @@ def amago(
         """The loss of trials `[B, L, ...]`."""
         key_chosen, key_along = jax.random.split(key)
         chosen = jax.random.permutation(key_chosen, num_critics)[:num_target_critics]
-        terms = map_tasks(partial(along, params, target, chosen))(
+        terms = map_tasks(partial(along, target, chosen), learned=params)(
             jax.random.split(key_along, batch.mask.shape[0]), batch
         )
         valid = batch.mask[..., None]
@@ -380,8 +380,8 @@ def amago(
         """One meta-training step."""
         check_key(key)
         key_tasks, key_act, key_updates = jax.random.split(key, 3)
-        epsilon = exploration(state.step) if callable(exploration) else exploration
-        weight = entropy_coeff(state.step) if callable(entropy_coeff) else entropy_coeff
+        epsilon = updates.at_step(state.step, exploration)
+        weight = updates.at_step(state.step, entropy_coeff)
         task_batch = jax.vmap(tasks.sample)(jax.random.split(key_tasks, num_tasks))
         trajectories = act(
             key_act,

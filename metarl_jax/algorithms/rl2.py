@@ -284,7 +284,7 @@ def rl2(
             partial(
                 trials.advantages,
                 discount=discount,
-                gae_lambda=_at(step, gae_lambda),
+                gae_lambda=updates.at_step(step, gae_lambda),
                 num_exploration_episodes=num_exploration_episodes,
             )
         )(paid, value)
@@ -366,7 +366,7 @@ def rl2(
             jax.random.split(key_collect, num_tasks), task_batch
         )
         batch = prepare(params, trajectories, task_batch, state.step)
-        weight = _at(state.step, entropy_coeff)
+        weight = updates.at_step(state.step, entropy_coeff)
         accepted, step_norm = jnp.asarray(True), ()
         if isinstance(outer_optimizer, TrustRegion):
             params, moved = natural_step(params, batch, weight, outer_optimizer)
@@ -511,8 +511,3 @@ def _made(tasks, name, function, *inputs) -> Any:
             f"{name} must be a function of a task of {tasks.env.name}; got "
             f"{reason(error)}"
         ) from error
-
-
-def _at(step, value) -> Any:
-    """Returns what a schedule says at a step, or the number that there is instead."""
-    return value(step) if callable(value) else value

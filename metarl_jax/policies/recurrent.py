@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metarl_jax.linear_algebra import orthogonal
 from metarl_jax.validation import check_positive
 
 
@@ -107,7 +108,6 @@ def _gates(module, num_gates, input_size, size, bias: float | jax.Array = 0.0):
     a CPU, where reading it back costs more than the product.
     """
     xavier = nn.initializers.xavier_uniform()
-    orthogonal = nn.initializers.orthogonal()
 
     def each(init):
         def all_gates(key, shape):
