@@ -2,13 +2,12 @@
 
 LAPACK is called for a whole batch, and jaxlib deals the batch out to the very threads
 that the devices of a CPU compute with. Where each of them waits for its batch, nobody
-is left to do it, and the program stands still: two devices on two cores, or a few
-factorisations at once, are enough. One matrix is factorised where it is asked for.
+is left to do it, and the program stands still: two devices on two cores with two
+factorisations each are enough. One matrix is factorised where it is asked for.
 """
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -23,7 +22,7 @@ def orthogonal(
       shape: of the matrix.
       dtype: of its numbers.
     """
-    draw = nn.initializers.orthogonal()
+    draw = jax.nn.initializers.orthogonal()
     return _one_by_one(lambda key: draw(key, shape, dtype))(key)
 
 
