@@ -1,63 +1,71 @@
 """Times meta-training steps on one device of the CPU and shared out over several.
 
-    JAX_NUM_CPU_DEVICES=2 python benchmarks/devices.py
+    JAX_NUM_CPU_DEVICES=2 python benchmarks/devices.py [--only ROW …]
 
 Experiments as they are, other methods in their worlds, and RL² on 512 bandits × 100
-steps. One device has the threads of all cores, of several each has one; laps of the two
-alternate. Writes JSON and lays out the table of `docs/results/step-times.md`.
+steps: the tasks of one seed are shared out, or the seeds where there are two. One
+device has the threads of all cores, of several each has one; laps of the two alternate.
+Writes JSON, in which `--only` leaves the other rows as they were, and lays out the
+table of `docs/results/step-times.md`.
 """
 
 import argparse
-import contextlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from measuring import add_record_options, compiled, finish, rewrite
+from measuring import add_record_options, finish, joined, rewrite
 
 import metarl_jax
-from metarl_jax.runs.devices import Placement, moved, place
+from metarl_jax.batching import SEED_AXIS, TASK_AXIS
+from metarl_jax.runs.lowering import lower
 
 OUTPUT = Path(__file__).parent / "results" / "devices.json"
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "step-times.md"
-EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "MAML, navigation": ("point-nav-maml", {}),
-    "MAML, bandits": ("bandit-maml", {}),
-    "ES-MAML, navigation": ("point-nav", {"method": "es-maml"}),
-    "meta-gradients, two colours": ("two-colors", {"method": "meta-gradients"}),
-    "PEARL, half-circle: 16 × 120": ("half-circle-pearl", {}),
-    "RL², grid: 128 × 60": ("grid-rl2", {}),
-    "VariBAD, grid: 128 × 60": ("grid-varibad", {}),
-    "RL², bandits: 512 × 100": ("bandit-rl2", {"horizon": 100}),
-    "AMAGO, grid: 8 × 60": ("grid-navigation", {"method": "amago"}),
+EXPERIMENTS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "MAML, navigation": ("point-nav-maml", {}, 1),
+    "MAML, bandits": ("bandit-maml", {}, 1),
+    "ES-MAML, navigation": ("point-nav", {"method": "es-maml"}, 1),
+    "meta-gradients, two colours": ("two-colors", {"method": "meta-gradients"}, 1),
+    "PEARL, half-circle: 16 × 120": ("half-circle-pearl", {}, 1),
+    "RL², grid: 128 × 60": ("grid-rl2", {}, 1),
+    "VariBAD, grid: 128 × 60": ("grid-varibad", {}, 1),
+    "RL², bandits: 512 × 100": ("bandit-rl2", {"horizon": 100}, 1),
+    "AMAGO, grid: 8 × 60": ("grid-navigation", {"method": "amago"}, 1),
+    "two seeds of MAML, navigation": ("point-nav-maml", {}, 2),
+    "two seeds of RL², grid": ("grid-rl2", {}, 2),
+    "two seeds of VariBAD, grid": ("grid-varibad", {}, 2),
+    "two seeds of AMAGO, grid": ("grid-navigation", {"method": "amago"}, 2),
 }
 
 
 def measure(name: str, repeats: int) -> dict[str, Any]:
     """Times an experiment's step by both."""
-    experiment, options = EXPERIMENTS[name]
-    algorithm = metarl_jax.make_experiment(experiment, **options).algorithm
-    args = jax.random.key(1), jax.jit(algorithm.init)(jax.random.key(0))
+    choice, options, num_seeds = EXPERIMENTS[name]
+    experiment = metarl_jax.make_experiment(choice, **options)
     num_devices = len(jax.devices())
+    axis = TASK_AXIS if num_seeds == 1 else SEED_AXIS
     programs = {}
     for count in (1, num_devices):
-        placement = Placement() if count == 1 else place(f"tasks={count}", num_seeds=1)
-        mesh, placed = placement.mesh, moved(args, placement.everywhere)
-        with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-            program, *_ = compiled(algorithm.step, *placed)
-        jax.block_until_ready(program(*placed))
-        programs[count] = program, placed
+        mesh = None if count == 1 else f"{axis}={count}"
+        lowered = lower(experiment, 0, num_seeds, None, mesh)
+        state = lowered.init.compile()(lowered.key_init)
+        program = partial(lowered.step.compile(), lowered.key_steps, np.int32(0))
+        jax.block_until_ready(program(state))
+        programs[count] = program, state
     laps: dict[int, list[float]] = {count: [] for count in programs}
     for _ in range(repeats):
-        for count, (program, placed) in programs.items():
+        for count, (program, state) in programs.items():
             start = time.perf_counter()
-            jax.block_until_ready(program(*placed))
+            jax.block_until_ready(program(state))
             laps[count].append(time.perf_counter() - start)
     seconds = {count: float(np.median(lap)) for count, lap in laps.items()}
     return {
         "num_devices": num_devices,
+        "num_seeds": num_seeds,
         "step_seconds": {str(count): lap for count, lap in seconds.items()},
         "times_faster": seconds[1] / seconds[num_devices],
     }
@@ -80,18 +88,20 @@ def laid_out(rows: dict[str, dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times steps on several devices.")
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, metavar="ROW")
     add_record_options(parser, OUTPUT)
     args = parser.parse_args()
     if len(jax.devices()) < 2:
         parser.error("one device alone has nothing to share; JAX_NUM_CPU_DEVICES=2")
-    names = ["MAML, bandits"] if args.quick else list(EXPERIMENTS)
+    names = args.only or (["MAML, bandits"] if args.quick else list(EXPERIMENTS))
     rows = {}
     for name in names:
         rows[name] = measure(name, 3 if args.quick else args.repeats)
         print(laid_out(rows), flush=True)
-    finish(args, {"rows": rows})
+    record = joined(args.output, "rows", rows) if args.only else {"rows": rows}
+    finish(args, record)
     if args.output == OUTPUT and not args.quick:
-        rewrite(PAGE, __file__, laid_out(rows))
+        rewrite(PAGE, __file__, laid_out(record["rows"]))
 
 
 if __name__ == "__main__":

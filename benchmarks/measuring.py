@@ -24,7 +24,6 @@ import metarl_jax
 from metarl_jax import catalogue
 from metarl_jax.intervals import t_half_width
 from metarl_jax.plotting import STYLE, write_png
-from metarl_jax.runs.devices import Placement
 from metarl_jax.runs.lowering import lower
 from metarl_jax.runs.machine import versions
 
@@ -391,7 +390,7 @@ def learn(
     )
     rows = trained.metrics
     if steps_each is None:
-        lowered = lower(experiment.algorithm, 0, 1, None, Placement())
+        lowered = lower(experiment, 0, 1, None, None)
         steps_each = lowered.environment_steps or 0
     per_step = (times[-1] - times[0]) / max(len(times) - 1, 1) / num_seeds
     chunks = np.array_split(np.arange(len(rows)), min(num_points, len(rows)))

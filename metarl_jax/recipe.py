@@ -25,6 +25,9 @@ from metarl_jax.validation import (
 )
 
 Kind = Literal["gradient", "memory", "inference", "rule"]
+# Of a device whose memories go through them: what fewer gain was measured to be little
+# or nothing (`docs/results/step-times.md`).
+FEWEST_TRIALS = 256
 UNITS = {
     "gradient": "adaptation steps",
     "memory": "episodes of experience",
@@ -235,7 +238,18 @@ class Recipe:
             goal_beliefs=make_beliefs and make_beliefs(tasks, algorithm, values),
             adaptation_unit=UNITS[self.method.kind],
             shown=self.world.shown or self.world.goal,
+            device_counts=self._device_counts(values.get("num_tasks", 1)),
         )
+
+    def _device_counts(self, num_tasks: int) -> tuple[int, ...]:
+        """Returns the numbers of a CPU's devices that so many tasks may be shared over.
+
+        Where a memory goes through trials step by step a product is of as many rows as
+        a device has trials, and fewer take nearly as long.
+        """
+        fewest = FEWEST_TRIALS if self.method.kind == "memory" else 1
+        most = num_tasks // fewest
+        return tuple(n for n in range(1, most + 1) if num_tasks % n == 0) or (1,)
 
     def but(self, **defaults: Any) -> "Recipe":
         """Returns the recipe with other defaults, the rest being as it is."""

@@ -40,7 +40,6 @@ from metarl_jax.runs.experiment import (
 )
 from metarl_jax.runs.experiment import (
     check_experiment,
-    state_template,
 )
 from metarl_jax.runs.loop import run_steps
 from metarl_jax.runs.lowering import lower
@@ -144,7 +143,9 @@ def train(
       checkpoint_every: steps from one checkpoint to the next; the end is always saved.
       max_skipped: how many updates in a row may be left out for not being finite.
       mesh: the devices that tasks and seeds are shared out over, such as
-        `"tasks=4,seeds=2"`; None for one device.
+        `"tasks=4,seeds=2"`; None for one device. `"auto"` for those there are of a CPU,
+        up to one a core, where that pays (`docs/devices.md`), or those of the run that
+        is resumed.
       resume: the directory of a run to continue, bit for bit, from its newest whole
         checkpoint.
       start_from: the directory of a run whose newest state this one begins with in the
@@ -179,7 +180,8 @@ def train(
     origin = experiment.origin
     name = origin.label if name is None else name
     directory.check_name(name)
-    placement = devices.place(mesh, num_seeds=num_seeds)
+    if mesh == devices.AUTO and resume is not None:
+        mesh = files.read_config(Path(resume)).get("mesh")
     config = {
         "experiment": name,
         "chosen": dict(origin.chosen or {"name": name}),
@@ -246,6 +248,12 @@ def train(
             stack.enter_context(_saying_how_to_go_on(run_dir))
         stack.enter_context(simulator_errors())
         manager, restored, step, first = None, None, 0, None
+        start = time.perf_counter()
+        lowered = lower(experiment, seed, num_seeds, seed_group_size, mesh)
+        tracing_seconds = time.perf_counter() - start
+        placement = lowered.placement
+        config["mesh"] = lowered.mesh
+        config["environment_steps"] = lowered.environment_steps
         if start_from is not None:
             first, config["start_from"] = starting.begin(
                 experiment, Path(start_from), num_seeds, placement.everywhere
@@ -253,20 +261,13 @@ def train(
             starting.warn_of_spent_schedule(config)
         if resume is not None:
             manager = open_manager(run_dir)
-            template = state_template(experiment.algorithm, num_seeds)
-            restored = checkpoints.restore(manager, template, placement.everywhere)
+            restored = checkpoints.restore(
+                manager, lowered.template, placement.everywhere
+            )
             step = restored.step if restored else 0
             if restored:
                 check_unedited(Path(resume), restored.record)
             if restored and step >= experiment.num_steps:
-                if mesh is not None:  # nothing to share out, but it must be possible
-                    lower(
-                        experiment.algorithm,
-                        seed,
-                        num_seeds,
-                        seed_group_size,
-                        placement,
-                    )
                 processes.on_first(partial(mend_metrics, run_dir))
                 console.print(
                     f"{run_dir} has done {step} steps already, and num_steps is "
@@ -280,10 +281,6 @@ def train(
 
         start = time.perf_counter()
         with announced(console, "compiling the meta-training step"):
-            lowered = lower(
-                experiment.algorithm, seed, num_seeds, seed_group_size, placement
-            )
-            config["environment_steps"] = lowered.environment_steps
             # What can be wrong with the arguments has been found: files may change.
             if manager is not None:
                 checkpoints.discard_after(manager, step)
@@ -304,7 +301,7 @@ def train(
                     machine.compiled(lowered.init) if restored is None else None,
                 ),
             )
-        compile_seconds = time.perf_counter() - start
+        compile_seconds = tracing_seconds + time.perf_counter() - start
         recorder = Recorder(
             run_dir if processes.is_first() else None,
             num_seeds=num_seeds,

@@ -36,6 +36,8 @@ from metarl_jax.linear_algebra import orthogonal, solve_positive
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
+from metarl_jax.runs import files, machine
+from metarl_jax.runs.lowering import lower
 from metarl_jax.training import train
 from metarl_jax.trust_region import TrustRegion
 
@@ -237,6 +239,55 @@ def resumed():
     return "accepted"
 
 
+def chosen():
+    """The meshes of who leaves them to what pays, and what is said where they ask."""
+    machine.usable_cores = lambda: NUM_DEVICES
+    two = microscopic(num_steps=4, num_tasks=4)._replace(device_counts=(1, 2))
+
+    def but(spoil):
+        """The same, with something else in each step."""
+
+        def step(key, state):
+            new_state, info = two.algorithm.step(key, state)
+            nothing = 0.0 * spoil(new_state.agent.params["w"])
+            return new_state, info._replace(return_after=info.return_after + nothing)
+
+        return two._replace(algorithm=two.algorithm._replace(step=step))
+
+    def calls_host(w):
+        return jax.pure_callback(lambda x: x, jax.ShapeDtypeStruct((), w.dtype), w[0])
+
+    def factorises(w):
+        many = jnp.eye(2) + jnp.zeros((3, 1, 1)) * w[0]
+        return jnp.linalg.cholesky(many)[0, 0, 0]
+
+    found: dict[str, Any] = {}
+    for name, experiment, num_seeds in [
+        ("tasks", two, 1),
+        ("seeds", two, 8),
+        ("both", two, 4),
+        ("neither", microscopic(num_tasks=4), 1),
+        ("indivisible", two._replace(device_counts=(1, 3)), 1),
+        ("host", but(calls_host), 1),
+        ("factorises", but(factorises), 2),
+    ]:
+        found[name] = lower(experiment, 0, num_seeds, None, "auto").mesh
+    with warnings.catch_warnings(record=True) as warned:
+        lower(two, 0, 1, None, "tasks=2")
+        lower(but(factorises), 0, 2, None, "tasks=2")
+    found["warned"] = [str(warning.message) for warning in warned]
+    with tempfile.TemporaryDirectory() as folder:
+        settings: Any = {"name": "microscopic", "quiet": True, "mesh": "auto"}
+        whole = train(two, output_dir=Path(folder) / "whole", **settings)
+        part = two._replace(num_steps=2)
+        train(part, output_dir=Path(folder) / "part", **settings)
+        machine.usable_cores = lambda: 1
+        more = train(two, resume=Path(folder) / "part", **settings)
+        found["resumed"] = files.read_config(Path(folder) / "part")["mesh"]
+    same = jax.tree.map(np.array_equal, whole.agent, more.agent)
+    return {**found, "same": all(jax.tree.leaves(same))}
+
+
 if __name__ == "__main__":
     mesh = jax.make_mesh((NUM_DEVICES,), ("tasks",), axis_types=(AxisType.Auto,))
     folder = Path(metarl_jax.__file__).parent / "algorithms"
@@ -244,4 +295,8 @@ if __name__ == "__main__":
     found = {name: compare(name, mesh) for name in sys.argv[1:] or names}
     groups = {"groups": batched(mesh), "seeds": seeds(jax.devices())}
     groups["factorised"] = factorised(mesh)
-    print(json.dumps({**groups, "resumed": resumed(), "algorithms": found}))
+    print(
+        json.dumps(
+            {**groups, "resumed": resumed(), "chosen": chosen(), "algorithms": found}
+        )
+    )

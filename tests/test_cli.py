@@ -19,6 +19,7 @@ from microscopic import microscopic
 from metarl_jax import catalogue, cli
 from metarl_jax.choice import Choice
 from metarl_jax.cli import screen, train
+from metarl_jax.runs import machine
 
 SMALL = [
     *("--num-tasks", "2", "--num-episodes", "2", "--horizon", "3"),
@@ -85,9 +86,12 @@ def test_a_mesh_divides_the_cpu_before_jax_looks_for_devices():
         "Choice('bandit-maml').load()\n"
         "import jax; print(mesh, jax.device_count())"
     )
+    cores = machine.usable_cores()
     for arguments, config, answer in [
         (["--mesh", "tasks=3,seeds=2"], None, "tasks=3,seeds=2 6"),
         ([], {"mesh": "tasks=2"}, "tasks=2 2"),  # of the run to be resumed
+        ([], {"mesh": None}, "None 1"),
+        (["--seed", "3"], None, f"auto {cores}"),
     ]:
         result = subprocess.run(
             [

@@ -15,7 +15,8 @@ import pytest
 from microscopic import microscopic
 from test_training import assert_same_state, leaves, metrics, steps_saved
 
-from metarl_jax.runs import checkpoints, devices, files, processes
+from metarl_jax.choice import Choice
+from metarl_jax.runs import checkpoints, devices, files, machine, processes
 from metarl_jax.runs.experiment import state_template
 from metarl_jax.training import train
 
@@ -86,6 +87,69 @@ def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
         assert found["moved"] > 1e-3, name
 
 
+def test_who_asks_for_no_mesh_is_given_one_where_that_can_be(eight):
+    found = eight["chosen"]
+    assert found["tasks"] == found["resumed"] == "tasks=2"  # on fewer cores, too
+    assert found["same"]
+    assert found["seeds"] == "seeds=8"
+    assert found["both"] == "tasks=2,seeds=4"
+    for alone in ("neither", "indivisible", "host", "factorises"):
+        assert found[alone] is None
+    (warned,) = found["warned"]
+    assert "many matrices are factorised at once (lapack_spotrf_ffi of 3x2x2)" in warned
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_devices", "num_seeds", "expected"),
+    [
+        (1, 8, 8, None),
+        (8, 1, 8, None),
+        (2, 2, 1, "tasks=2"),
+        (2, 2, 4, "seeds=2"),
+        (2, 2, 3, "tasks=2"),
+        (3, 4, 3, "seeds=3"),
+        (7, 8, 3, "tasks=2,seeds=3"),
+        (64, 64, 1, "tasks=10"),
+    ],
+)
+def test_as_many_devices_as_cores_are_shared(
+    cores, num_devices, num_seeds, expected, monkeypatch
+):
+    monkeypatch.setattr(machine, "usable_cores", lambda: cores)
+    monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+    assert devices.auto_mesh((1, 2, 5, 10), num_seeds=num_seeds) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        (["max 100000"], 4),
+        (["250000 100000"], 2),
+        (["50000 100000"], 1),
+        (["300000\n", "100000\n"], 3),
+        (["-1\n", "100000\n"], 4),
+        (["something else"], 4),
+    ],
+)
+def test_cores_are_those_that_a_process_may_use(quota, cores, monkeypatch, tmp_path):
+    names = [str(tmp_path / str(i)) for i in range(len(quota))]
+    for name, text in zip(names, quota, strict=True):
+        Path(name).write_text(text)
+    monkeypatch.setattr(machine, "_QUOTAS", [(str(tmp_path / "none"),), names])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5, 6})
+    assert machine.usable_cores() == cores
+
+
+def test_memories_are_shared_where_a_device_has_many_trials():
+    def counts(world, method, num_tasks):
+        recipe = Choice(world, method).load()
+        return recipe(num_tasks=num_tasks).device_counts
+
+    assert counts("bandit", "maml", 12) == (1, 2, 3, 4, 6, 12)
+    assert counts("bandit", "rl2", 1024) == (1, 2, 4)
+    assert counts("bandit", "rl2", 128) == (1,)
+
+
 @pytest.mark.parametrize(
     ("mesh", "message"),
     [
@@ -98,7 +162,7 @@ def test_every_algorithm_s_step_is_that_of_one_device_and_shared_out(eight):
         ("", "axes tasks and seeds .* got '' in ''"),
         ("tasks=²", "tasks of the mesh must be .* at least 1; got '²'"),
         ("tasks=" + "9" * 5000, "a number of devices that there can be; got '999"),
-        (3, "mesh must be a string such as tasks=4,seeds=2, or None; got 3"),
+        (3, "mesh must be a string such as tasks=4,seeds=2, auto or None; got 3"),
     ],
 )
 def test_a_mesh_that_cannot_be_is_refused(mesh, message, tmp_path):

@@ -53,14 +53,15 @@ class DeviceOptions:
 
     Attributes:
       mesh: devices that tasks and seeds are shared out over, such as tasks=4,seeds=2; a
-        CPU is divided into as many. By default one device.
+        CPU is divided into as many. By default one for each of its cores, where that
+        pays; tasks=1 for one.
       coordinator: host:port of the first of several processes that train together, or
         auto where SLURM, Open MPI, Kubernetes or a TPU pod has started them.
       num_processes: how many processes train together.
       process_id: which of them this is, from 0.
     """
 
-    mesh: str | None = None
+    mesh: str = "auto"
     coordinator: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
@@ -137,12 +138,12 @@ def take_devices(
     Returns:
       The mesh; that of the run to be resumed, unless another is given.
     """
-    options, _ = parsing.parse_known(DeviceOptions, args, prog=prog)
-    mesh = options.mesh if options.mesh is not None else (config or {}).get("mesh")
-    if mesh is None and options == DeviceOptions():
-        return None
     from metarl_jax.runs import devices, processes
 
+    options, _ = parsing.parse_known(DeviceOptions, args, prog=prog)
+    mesh = options.mesh
+    if mesh == devices.AUTO and (config is not None or options != DeviceOptions()):
+        mesh = (config or {}).get("mesh")
     processes.join(options.coordinator, options.num_processes, options.process_id)
     if mesh is not None:
         devices.divide_cpu(mesh, num_processes=options.num_processes or 1)

@@ -7,13 +7,17 @@ What is learned on a mesh is what is learned on one device but for the order of 
 import math
 import os
 import reprlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from metarl_jax.batching import SEED_AXIS, TASK_AXIS
+from metarl_jax.runs import machine
 
+# The mesh of whoever leaves it to what pays.
+AUTO = "auto"
 # More devices of a CPU get the numbers of another process's.
 MAX_CPU_DEVICES = 2**11
 
@@ -34,8 +38,8 @@ def parse_mesh(mesh: str) -> dict[str, int]:
     """
     if not isinstance(mesh, str):
         raise ValueError(
-            f"mesh must be a string such as {TASK_AXIS}=4,{SEED_AXIS}=2, or None; got "
-            f"{mesh!r}"
+            f"mesh must be a string such as {TASK_AXIS}=4,{SEED_AXIS}=2, {AUTO} or "
+            f"None; got {mesh!r}"
         )
     sizes: dict[str, int] = {}
     for part in mesh.split(","):
@@ -61,6 +65,8 @@ def parse_mesh(mesh: str) -> dict[str, int]:
 def divide_cpu(mesh: str, *, num_processes: int = 1) -> None:
     """Makes as many devices of the CPU as this process's part of a mesh needs.
 
+    A mesh of `"auto"` may need one for each core.
+
     Only before JAX has looked for devices, and not where the user has said how many
     there are. Without effect on a machine with accelerators.
 
@@ -68,7 +74,10 @@ def divide_cpu(mesh: str, *, num_processes: int = 1) -> None:
       ValueError: if `mesh` is not what `parse_mesh` reads, or has more devices than any
         machine.
     """
-    num_devices = math.prod(parse_mesh(mesh).values()) // num_processes
+    if mesh == AUTO:
+        num_devices = min(machine.usable_cores(), MAX_CPU_DEVICES)
+    else:
+        num_devices = math.prod(parse_mesh(mesh).values()) // num_processes
     if num_devices > MAX_CPU_DEVICES:
         raise ValueError(
             f"mesh {mesh} needs {num_devices} devices of each process; there are at "
@@ -81,6 +90,28 @@ def divide_cpu(mesh: str, *, num_processes: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", num_devices)
     except RuntimeError:  # JAX has looked; `place` says what is missing
         return
+
+
+def auto_mesh(device_counts: Sequence[int], *, num_seeds: int) -> str | None:
+    """Chooses the mesh of a run that leaves it to what pays.
+
+    Of a CPU as many devices as cores: seeds first, which send one another nothing, and
+    their tasks over what is left. One device elsewhere, and of several processes.
+
+    Args:
+      device_counts: numbers of devices that tasks may be shared out over.
+      num_seeds: S, seeds trained together.
+
+    Returns:
+      The mesh; None for one device.
+    """
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return None
+    available = min(jax.device_count(), machine.usable_cores())
+    seeds = max(n for n in range(1, available + 1) if num_seeds % n == 0)
+    tasks = max([n for n in device_counts if n * seeds <= available], default=1)
+    sizes = {TASK_AXIS: tasks, SEED_AXIS: seeds}
+    return ",".join(f"{name}={n}" for name, n in sizes.items() if n > 1) or None
 
 
 def place(mesh: str | None, *, num_seeds: int) -> Placement:
@@ -113,7 +144,7 @@ def place(mesh: str | None, *, num_seeds: int) -> Placement:
         raise ValueError(
             f"mesh {mesh} needs {num_devices} devices; there are {len(available)} "
             f"({available[0].platform}; JAX_NUM_CPU_DEVICES={num_devices} makes as "
-            "many of a CPU)"
+            f"many of a CPU, --mesh {TASK_AXIS}=1 takes one)"
         )
     if num_processes > 1 and num_devices < len(available):
         raise ValueError(

@@ -1,6 +1,6 @@
 """What an experiment is, and how its seeds become keys and states."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +54,8 @@ class Experiment(NamedTuple):
         experience"` where a memory adapts in every episode.
       origin: what it was built of, if it was built by names.
       shown: `(task) -> [F]`, what tells a task from others; None for all its numbers.
+      device_counts: numbers of devices of a CPU that the tasks of a meta-training step
+        are shared out over where that pays and nothing else is asked for.
     """
 
     tasks: TaskDistribution
@@ -67,6 +69,7 @@ class Experiment(NamedTuple):
     adaptation_unit: str = "adaptation steps"
     origin: Origin = Origin()
     shown: Callable[[Task], jax.Array] | None = None
+    device_counts: Sequence[int] = (1,)
 
 
 def check_experiment(experiment: Experiment) -> None:

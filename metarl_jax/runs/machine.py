@@ -13,6 +13,15 @@ from pathlib import Path
 
 import jax
 
+# Microseconds of computing, on all cores together, in how many microseconds.
+_QUOTAS = [
+    ("/sys/fs/cgroup/cpu.max",),
+    (
+        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+        "/sys/fs/cgroup/cpu/cpu.cfs_period_us",
+    ),
+]
+
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that they are compiled once.
@@ -31,6 +40,24 @@ def enable_compilation_cache() -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if os.access(directory, os.W_OK | os.X_OK):
             jax.config.update("jax_compilation_cache_dir", str(directory))
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may keep busy, at least one.
+
+    Those it may run on, but no more than the quota of its container (cgroups 1 and 2).
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    for names in _QUOTAS:
+        with contextlib.suppress(OSError, ValueError):
+            texts = " ".join(Path(name).read_text() for name in names)
+            quota, period = map(int, texts.split())  # "max" and -1: none
+            if quota > 0:
+                cores = min(cores, quota // period)
+    return max(cores, 1)
 
 
 def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
