@@ -193,9 +193,8 @@ def train(
         "num_steps": experiment.num_steps,
         "checkpoint_every": checkpoint_every,
         "max_skipped": max_skipped,
-        "mesh": mesh,
         "versions": machine.versions(),
-        "device": machine.device_name(),
+        **devices.described(None if mesh == devices.AUTO else mesh),
     }
     if resume is not None:
         if output_dir is not None:
@@ -252,7 +251,7 @@ def train(
         lowered = lower(experiment, seed, num_seeds, seed_group_size, mesh)
         tracing_seconds = time.perf_counter() - start
         placement = lowered.placement
-        config["mesh"] = lowered.mesh
+        config.update(devices.described(lowered.mesh))
         config["environment_steps"] = lowered.environment_steps
         if start_from is not None:
             first, config["start_from"] = starting.begin(

@@ -509,18 +509,6 @@ def test_gittins_indices():
     np.testing.assert_allclose(np.where(np.isnan(indices), np.nan, longer), indices)
 
 
-def test_arms_that_never_pay_leave_the_others_as_they_are():
-    family = partial(bandit.bernoulli_bandit, num_arms=6)
-    for sample in ("sample", "sample_heldout"):
-        some, every = (
-            getattr(tasks, sample)(jax.random.key(0)).mean
-            for tasks in (family(num_paying_arms=2), family())
-        )
-        np.testing.assert_array_equal(some, [*every[:2], 0, 0, 0, 0])
-    with pytest.raises(ValueError, match="at most num_arms; got 7 and 6"):
-        family(num_paying_arms=7)
-
-
 def test_gittins_learner():
     tasks = bandit.bernoulli_bandit(num_arms=5, horizon=10)
     keys = jax.random.split(jax.random.key(0), 40_000)

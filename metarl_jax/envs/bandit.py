@@ -102,9 +102,7 @@ class Bandit(environment.Environment[EnvState, EnvParams]):
         return spaces.Box(1.0, 1.0, (1,))
 
 
-def bernoulli_bandit(
-    *, num_arms: int = 5, num_paying_arms: int | None = None, horizon: int = 10
-) -> TaskDistribution:
+def bernoulli_bandit(*, num_arms: int = 5, horizon: int = 10) -> TaskDistribution:
     """Builds the bandits of Duan et al. 2016, arXiv 1611.02779 (Table 1).
 
     p_a ~ U[0, 1] independently. With `num_arms=2, horizon=100` it is the independent
@@ -117,29 +115,21 @@ def bernoulli_bandit(
 
     Args:
       num_arms: K.
-      num_paying_arms: how many of them, from the first, may pay: of the others p_a = 0,
-        an easier family to begin with where there are many. None: all.
       horizon: T, pulls in an episode.
 
     Returns:
       The family.
 
     Raises:
-      ValueError: if a count is below 1, or more arms are to pay than there are.
+      ValueError: if a count is below 1.
     """
     check_at_least(2, num_arms=num_arms)
-    paying = num_arms if num_paying_arms is None else num_paying_arms
-    check_positive(horizon=horizon, num_paying_arms=paying)
-    if paying > num_arms:
-        raise ValueError(
-            f"num_paying_arms must be at most num_arms; got {paying} and {num_arms}"
-        )
+    check_positive(horizon=horizon)
     check_fits(f"a task of num_arms={num_arms}", 4 * num_arms)
     env = Bandit(num_arms=num_arms, reward="bernoulli")
 
     def sample(key):
-        mean = jax.random.uniform(key, (num_arms,))
-        return EnvParams(mean=jnp.where(jnp.arange(num_arms) < paying, mean, 0.0))
+        return EnvParams(mean=jax.random.uniform(key, (num_arms,)))
 
     oracles = {"optimal arm": _optimal_arm(horizon)}
     if horizon <= MAX_GITTINS_HORIZON:

@@ -62,6 +62,16 @@ def parse_mesh(mesh: str) -> dict[str, int]:
     return sizes
 
 
+def described(mesh: str | None) -> dict[str, str | None]:
+    """Returns what a run's record says of the devices of a mesh.
+
+    Raises:
+      ValueError: if `mesh` is neither None nor what `parse_mesh` reads.
+    """
+    count = 1 if mesh is None else math.prod(parse_mesh(mesh).values())
+    return {"mesh": mesh, "device": machine.device_name(count)}
+
+
 def divide_cpu(mesh: str, *, num_processes: int = 1) -> None:
     """Makes as many devices of the CPU as this process's part of a mesh needs.
 

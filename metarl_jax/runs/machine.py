@@ -145,7 +145,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name() -> str:
-    """Returns how many devices there are and what they are."""
+def device_name(count: int = 1) -> str:
+    """Returns how many devices are computed on, and what they are."""
     device = jax.devices()[0]
-    return f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    return f"{count} x {device.device_kind} ({device.platform})"
