@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import jit
+from jax.test_util import check_grads
 
 from metarl_jax import rollout, trials
 from metarl_jax.algorithms.rl2 import rl2
@@ -91,6 +92,20 @@ def test_unrolling_is_stepping(stepped, first):
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a[: len(b)], b, rtol=1e-4, atol=1e-5)
         assert np.std(b) > 1e-3
+
+
+@pytest.mark.parametrize("core", [GRU(3), LSTM(3)], ids=["gru", "lstm"])
+def test_gates_have_the_slope_of_what_they_compute(core):
+    """By finite differences in double precision, and the slope's own slope by them."""
+    with jax.enable_x64(True):
+        xs = jax.random.normal(jax.random.key(0), (4, 2), jnp.float64)
+        params = core.init(jax.random.key(1), core.initial_state(), xs[0])
+        params, state = jax.tree.map(
+            lambda x: jax.random.normal(jax.random.key(2), x.shape, jnp.float64),
+            (params, core.initial_state()),
+        )
+        unroll = partial(core.apply, method="unroll")
+        check_grads(jit(unroll), (params, state, xs), order=2, atol=1e-6, rtol=1e-6)
 
 
 def test_from_the_start_of_a_trial_no_memory_is_needed(stepped):

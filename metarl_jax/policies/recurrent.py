@@ -34,10 +34,13 @@ class GRU(nn.Module):
         def update(state, x):
             from_input = jnp.split(x @ w + b, 3)
             from_state = jnp.split(state @ u, 3)
-            reset = nn.sigmoid(from_input[0] + from_state[0])
-            keep = nn.sigmoid(from_input[1] + from_state[1])
-            new = jnp.tanh(from_input[2] + reset * (from_state[2] + c))
-            state = (1.0 - keep) * new + keep * state
+            state = _gru(
+                from_input[0] + from_state[0],
+                from_input[1] + from_state[1],
+                from_input[2],
+                from_state[2] + c,
+                state,
+            )
             return state, state
 
         return update
@@ -81,9 +84,7 @@ class LSTM(nn.Module):
         def update(state, x):
             cell, hidden = state
             gates = jnp.split(x @ w + b + hidden @ u, 4)
-            write, keep, read = (nn.sigmoid(gate) for gate in gates[:3])
-            cell = keep * cell + write * jnp.tanh(gates[3])
-            hidden = read * jnp.tanh(cell)
+            cell, hidden = _lstm(*gates, cell)
             return (cell, hidden), hidden
 
         return update
@@ -99,6 +100,70 @@ class LSTM(nn.Module):
     def unroll(self, state, xs):
         """Takes a stream of steps."""
         return jax.lax.scan(self._update(xs.shape[-1]), state, xs)[1]
+
+
+# Left to itself, the derivative of a step remembers every factor that it meets. By
+# these rules it remembers one product for each input: a third less memory, less time.
+@jax.custom_jvp
+def _gru(reset, keep, new, recurrent, state):
+    """Returns h' of what enters the gates: the new state is of new + r · recurrent."""
+    return _gru_step(reset, keep, new, recurrent, state)[0]
+
+
+@_gru.defjvp
+def _(primals, tangents):
+    *_, recurrent, state = primals
+    after, reset, keep, new = _gru_step(*primals)
+    by_new = (1.0 - keep) * (1.0 - new**2)
+    by_recurrent = by_new * reset
+    slopes = (
+        by_recurrent * (1.0 - reset) * recurrent,
+        (state - new) * keep * (1.0 - keep),
+        by_new,
+        by_recurrent,
+        keep,
+    )
+    return after, _along(slopes, tangents)
+
+
+def _gru_step(reset, keep, new, recurrent, state):
+    reset, keep = nn.sigmoid(reset), nn.sigmoid(keep)
+    new = jnp.tanh(new + reset * recurrent)
+    return (1.0 - keep) * new + keep * state, reset, keep, new
+
+
+@jax.custom_jvp
+def _lstm(write, keep, read, new, cell):
+    """Returns c' and h' of what enters the gates."""
+    cell, *_, read, out = _lstm_step(write, keep, read, new, cell)
+    return cell, read * out
+
+
+@_lstm.defjvp
+def _(primals, tangents):
+    after, write, keep, new, read, out = _lstm_step(*primals)
+    before = primals[-1]
+    d_write, d_keep, d_read, d_new, d_cell = tangents
+    slopes = (
+        new * write * (1.0 - write),
+        before * keep * (1.0 - keep),
+        write * (1.0 - new**2),
+        keep,
+    )
+    d_after = _along(slopes, (d_write, d_keep, d_new, d_cell))
+    slopes = (out * read * (1.0 - read), read * (1.0 - out**2))
+    return (after, read * out), (d_after, _along(slopes, (d_read, d_after)))
+
+
+def _lstm_step(write, keep, read, new, cell):
+    write, keep, read = nn.sigmoid(write), nn.sigmoid(keep), nn.sigmoid(read)
+    new = jnp.tanh(new)
+    cell = keep * cell + write * new
+    return cell, write, keep, new, read, jnp.tanh(cell)
+
+
+def _along(slopes, tangents):
+    return sum(x * y for x, y in zip(slopes, tangents, strict=True))
 
 
 def _gates(module, num_gates, input_size, size, bias: float | jax.Array = 0.0):
