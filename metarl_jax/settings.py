@@ -358,7 +358,7 @@ class Belief:
       size: of its state.
       latent_size: numbers that the belief is about.
       decoder: what a belief predicts: the reward of a transition, or of each state
-        where observations are one-hot.
+        where it is told which is observed.
       decoder_hidden_sizes: widths of the hidden layers of the decoder.
       num_belief_epochs: the encoder's and the decoder's passes.
       num_bounds: of how many of a trial's beliefs at most the likelihood is computed;

@@ -13,15 +13,24 @@ from microscopic import Info
 from metarl_jax import make_experiment, rollout, trials
 from metarl_jax.algorithms.varibad import _drawn, evidence_lower_bounds, varibad
 from metarl_jax.distributions import DiagGaussian
+from metarl_jax.envs.dark_room import dark_room
+from metarl_jax.envs.grid_navigation import grid_navigation
+from metarl_jax.envs.grids import shown
 from metarl_jax.envs.gymnax_family import gymnax_family
 from metarl_jax.experiments.grid_varibad import grid_varibad
+from metarl_jax.methods.varibad import build as varibad_method
 from metarl_jax.policies.belief import belief_policy
-from metarl_jax.policies.decoders import RewardPerState, transition_decoder
+from metarl_jax.policies.decoders import (
+    RewardPerState,
+    reward_per_state_decoder,
+    transition_decoder,
+)
 from metarl_jax.policies.memory import memory_policy
 from metarl_jax.policies.mlp import mlp_policy
 from metarl_jax.policies.recurrent import GRU
 from metarl_jax.runs import schema
 from metarl_jax.runs.evaluation import evaluate_run
+from metarl_jax.settings import Mlp
 from metarl_jax.training import train
 
 N, E, T, D = 3, 2, 3, 2
@@ -88,7 +97,9 @@ def start():
 
 def with_optimizers(start, algorithm):
     """The same state for an algorithm whose optimisers remember nothing."""
-    return type(start)(*start[:3], *jax.eval_shape(algorithm.init, KEY)[3:])
+    names = ("policy_optimizer_state", "belief_optimizer_state")
+    given = jax.eval_shape(algorithm.init, KEY)
+    return start._replace(**{name: getattr(given, name) for name in names})
 
 
 @pytest.fixture(scope="module")
@@ -214,11 +225,12 @@ def test_the_step_is_a_plain_loop_s(start, data, policy_moves_encoder):
             policy_moves_encoder=policy_moves_encoder,
             discount=discount,
             gae_lambda=gae_lambda,
-            entropy_coeff=entropy,
+            entropy_coeff=lambda step: entropy * step,
             value_coeff=value,
             kl_coeff=kl,
         )
-        return algorithm.step(KEY, with_optimizers(start, algorithm))
+        state = with_optimizers(start, algorithm)
+        return algorithm.step(KEY, state._replace(step=start.step + 1))
 
     # Every number may be traced: a sweep is one program; its first member is checked.
     settings = [0.1, DISCOUNT, GAE_LAMBDA, ENTROPY, VALUE, KL]
@@ -496,24 +508,51 @@ def test_wrong_arguments_are_refused(policy, kwargs, message):
 @pytest.mark.parametrize(
     ("world", "options"),
     [
-        ("grid-navigation", {"observation": "coordinates"}),
         ("grid-navigation", {"show_task": True}),
+        ("grid-navigation", {"observation": "coordinates", "show_task": True}),
         ("cartpole", {}),
     ],
 )
 def test_a_reward_per_state_needs_states_that_are_shown(world, options):
     options = {"decoder": "reward-per-state", **options}
-    with pytest.raises(ValueError, match=r"one-hot observations, .* are not: \["):
+    with pytest.raises(ValueError, match=r"are one-hot, .* are not: \["):
         make_experiment(world, method="varibad", **options)
 
 
-def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(tmp_path):
+@pytest.mark.parametrize("family", [grid_navigation, dark_room])
+@pytest.mark.parametrize("observation", ["one_hot", "coordinates"])
+def test_a_cell_is_a_state_however_it_is_shown(family, observation):
+    which = reward_per_state_decoder(family(size=3, observation=observation)).one_hot
+    cells = [jnp.array([x, y]) for x in range(3) for y in range(3)]
+    seen = [which(shown(cell, 3, observation)) for cell in cells]
+    np.testing.assert_array_equal(seen, np.eye(9))
+
+
+def test_the_entropy_s_weight_falls_where_it_is_told_to(monkeypatch):
+    monkeypatch.setattr(
+        "metarl_jax.methods.varibad.make_varibad", lambda *_, **chosen: chosen
+    )
+    given, options = (grid_navigation(), Mlp()), {"entropy_coeff": 0.4}
+    assert varibad_method(*given, **options)["entropy_coeff"] == 0.4
+    falling = varibad_method(*given, **options, entropy_decay_steps=4)["entropy_coeff"]
+    np.testing.assert_allclose(
+        [falling(step) for step in (0, 2, 4, 5)], [0.4, 0.2, 0, 0]
+    )
+    with pytest.raises(ValueError, match=r"decay_steps .* got 0"):
+        varibad_method(*given, entropy_decay_steps=0)
+
+
+@pytest.mark.parametrize("observation", ["one_hot", "coordinates"])
+def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(
+    tmp_path, observation
+):
     """Through a run's files, of an agent that has not been trained."""
     experiment = grid_varibad(
         num_tasks=2,
         num_episodes=1,
         horizon=30,
         size=3,
+        observation=observation,
         hidden_sizes=(3,),
         decoder_hidden_sizes=(3,),
         num_minibatches=1,
@@ -540,4 +579,5 @@ def test_what_is_drawn_of_a_grid_is_recorded_beside_the_exact_posterior(tmp_path
             expected[tuple(np.transpose(list(possible)))] = 1 / len(possible)
             np.testing.assert_allclose(exact[n, t], expected, atol=1e-4)
         found.append(len(possible) == 1)
-    assert sorted(found) == [False, True]
+    # One of the two walks meets its goal, where cells are shown so.
+    assert observation == "coordinates" or sorted(found) == [False, True]

@@ -58,6 +58,7 @@ from metarl_jax.validation import (
     check_optimizers,
     check_policy,
     check_positive,
+    first_values,
     has_memory,
 )
 
@@ -70,6 +71,7 @@ class VariBADState(NamedTuple):
     decoder: Params
     policy_optimizer_state: Any
     belief_optimizer_state: Any
+    step: jax.Array  # [] int32, meta-training steps taken
     bonus: Any = ()
 
 
@@ -182,7 +184,7 @@ def varibad(
     policy_moves_encoder: bool = False,
     clip_range: float | jax.Array = 0.05,
     value_coeff: float | jax.Array = 0.5,
-    entropy_coeff: float | jax.Array = 0.01,
+    entropy_coeff: float | jax.Array | optax.Schedule = 0.01,
     discount: float | jax.Array = 0.95,
     gae_lambda: float | jax.Array = 0.95,
 ) -> MetaAlgorithm:
@@ -224,7 +226,8 @@ def varibad(
       clip_range: ε, a ratio has no gradient beyond 1 ± ε.
       value_coeff: weight of the squared value error, relative to the variance of what
         is predicted.
-      entropy_coeff: weight of the policy's entropy.
+      entropy_coeff: weight of the policy's entropy; or a schedule of it, a function of
+        the meta-training steps taken.
       discount: γ, per step, across episode ends.
       gae_lambda: λ, likewise.
 
@@ -248,7 +251,9 @@ def varibad(
     check_fraction(discount=discount, gae_lambda=gae_lambda)
     check_above_zero(clip_range=clip_range)
     check_not_negative(
-        kl_coeff=kl_coeff, value_coeff=value_coeff, entropy_coeff=entropy_coeff
+        kl_coeff=kl_coeff,
+        value_coeff=value_coeff,
+        **first_values(entropy_coeff=entropy_coeff),
     )
     check_flags(policy_moves_encoder=policy_moves_encoder)
     check_optimizers(outer_optimizer=outer_optimizer, belief_optimizer=belief_optimizer)
@@ -326,6 +331,7 @@ def varibad(
             params["decoder"],
             outer_optimizer.init({name: params[name] for name in acting}),
             belief_optimizer.init({name: params[name] for name in inferring}),
+            jnp.zeros((), jnp.int32),
             bonus_state,
         )
 
@@ -362,7 +368,7 @@ def varibad(
         return batch, bonus_state, bonus_info
 
     # Both losses of a batch are its share in those of the whole one: shares add up.
-    def policy_loss(params, keys, batch, whole):
+    def policy_loss(entropy_coeff, params, keys, batch, whole):
         del keys
         steps, belief = batch.steps, batch.belief
         if policy_moves_encoder:
@@ -471,7 +477,7 @@ def varibad(
         # The policy first: it learns from what it did in the beliefs that it had.
         (params, policy_optimizer_state), (policy_norms, policy_terms) = descend(
             key_policy,
-            policy_loss,
+            partial(policy_loss, updates.at_step(state.step, entropy_coeff)),
             outer_optimizer,
             acting,
             params,
@@ -497,6 +503,7 @@ def varibad(
             params["decoder"],
             policy_optimizer_state,
             belief_optimizer_state,
+            state.step + 1,
             bonus_state,
         )
         new_state, skipped = updates.keep_finite(

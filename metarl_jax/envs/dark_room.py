@@ -93,6 +93,10 @@ class DarkRoom(environment.Environment[EnvState, EnvParams]):
         del state, params
         return jnp.asarray(False)
 
+    def which_state(self, obs):
+        """Returns which of the cells is seen, one-hot `[size²]`."""
+        return grids.which(obs, self.size, self.observation)
+
     @property
     def name(self) -> str:
         """Environment name."""

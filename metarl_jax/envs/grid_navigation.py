@@ -101,6 +101,10 @@ class GridNavigation(environment.Environment[EnvState, EnvParams]):
         """Whether nothing tells of the goal but to be there."""
         return not (self.dense_reward or self.goal_first)
 
+    def which_state(self, obs):
+        """Returns which of the cells is seen, one-hot `[size²]`."""
+        return grids.which(obs, self.size, self.observation)
+
     @property
     def name(self) -> str:
         """Environment name."""

@@ -31,6 +31,11 @@ def cell_of(obs: jax.Array, size: int, observation: CellObservation) -> jax.Arra
     return jnp.stack(jnp.divmod(jnp.argmax(obs), size)).astype(jnp.int32)
 
 
+def which(obs: jax.Array, size: int, observation: CellObservation) -> jax.Array:
+    """Returns the cell that is shown, one-hot `[size²]`."""
+    return shown(cell_of(obs, size, observation), size, "one_hot")
+
+
 def towards(cell: jax.Array, goal: jax.Array) -> jax.Array:
     """Returns the move `[]` that leads to a goal, along x first; at it, to stay."""
     dx, dy = goal - cell

@@ -216,13 +216,19 @@ def reward_per_state_decoder(tasks: TaskDistribution, **kwargs) -> RewardPerStat
     """Makes a `RewardPerState` for a task family whose observations are its states.
 
     Args:
-      tasks: the family; 16 of its episodes are begun, to see what observations are.
+      tasks: the family, whose environment tells by `which_state(obs) -> [S]`, one-hot,
+        of which state an observation is. Without it observations are that themselves;
+        16 episodes are begun, to see whether they are.
       **kwargs: attributes of the decoder but for the number of states.
 
     Raises:
-      ValueError: if a size is below 1, or observations are not one-hot.
+      ValueError: if a size is below 1, or nothing tells which state is observed.
     """
     check_tasks(tasks)
+    which = getattr(tasks.env, "which_state", None)
+    if which is not None:
+        (num_states,) = jax.eval_shape(which, tasks.observation).shape
+        return RewardPerState(num_states, one_hot=which, **kwargs)
 
     def begin(key):
         key_task, key_reset = jax.random.split(key)
@@ -236,7 +242,8 @@ def reward_per_state_decoder(tasks: TaskDistribution, **kwargs) -> RewardPerStat
         seen = obs[0].tolist()
     if not one_hot:
         raise ValueError(
-            "a decoder of the reward per state needs one-hot observations, of a state "
-            f"among S; those of {tasks.env.name} are not: {shown(seen)}"
+            "a decoder of the reward per state needs observations that are one-hot, of "
+            "a state among S, or an environment whose which_state(obs) is; those of "
+            f"{tasks.env.name} are not: {shown(seen)}"
         )
     return RewardPerState(len(seen), **kwargs)

@@ -1,5 +1,7 @@
 """Gated recurrent cores: what a `MemoryPolicy` remembers with."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -162,7 +164,7 @@ def _lstm_step(write, keep, read, new, cell):
     return cell, write, keep, new, read, jnp.tanh(cell)
 
 
-def _along(slopes, tangents):
+def _along(slopes, tangents) -> Any:
     return sum(x * y for x, y in zip(slopes, tangents, strict=True))
 
 

@@ -1,5 +1,6 @@
 """A grid with a hidden goal (Zintgraf et al. 2020, arXiv 1910.08348)."""
 
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from metarl_jax import rollout, trials
 from metarl_jax.envs import grid_navigation as family
+from metarl_jax.envs.grids import cell_of
 from metarl_jax.policies.decoders import RewardPerState
 from metarl_jax.recipe import World
 from metarl_jax.strategies.grid import PosteriorSamplingGrid
@@ -69,7 +71,7 @@ def goal_beliefs(tasks: TaskDistribution, algorithm: Any, options: dict) -> Any:
         )
         return {
             "goal": task.goal,
-            "cell": _cells(steps, size),
+            "cell": _cells(env, steps),
             "learned": learned.reshape(-1, size, size),
             "exact": _posterior(steps),
         }
@@ -82,10 +84,10 @@ def goal_beliefs(tasks: TaskDistribution, algorithm: Any, options: dict) -> Any:
     return beliefs
 
 
-def _cells(steps, size):
+def _cells(env, steps):
     """Returns where the agent is before each step and after the last, `[L + 1, 2]`."""
     obs = jnp.append(steps.obs, steps.next_obs[-1:], axis=0)
-    return jnp.stack(jnp.divmod(jnp.argmax(obs, axis=-1), size), axis=-1)
+    return jax.vmap(partial(cell_of, size=env.size, observation=env.observation))(obs)
 
 
 def _posterior(steps):
