@@ -538,7 +538,7 @@ def test_the_entropy_s_weight_falls_where_it_is_told_to(monkeypatch):
     np.testing.assert_allclose(
         [falling(step) for step in (0, 2, 4, 5)], [0.4, 0.2, 0, 0]
     )
-    with pytest.raises(ValueError, match=r"decay_steps .* got 0"):
+    with pytest.raises(ValueError, match=r"entropy_decay_steps .* got 0"):
         varibad_method(*given, entropy_decay_steps=0)
 
 

@@ -4,6 +4,7 @@ from metarl_jax.algorithms.varibad import varibad as make_varibad
 from metarl_jax.recipe import Method
 from metarl_jax.settings import PPO, Belief, PolicySettings, Trials, decaying
 from metarl_jax.types import MetaAlgorithm, TaskDistribution
+from metarl_jax.validation import check_positive
 
 
 def build(
@@ -26,6 +27,7 @@ def build(
     if entropy_decay_steps is None:
         weight = entropy_coeff
     else:
+        check_positive(entropy_decay_steps=entropy_decay_steps)
         weight = decaying(entropy_decay_steps, entropy_coeff=entropy_coeff)
     arguments = belief.arguments(tasks, policy, trials, ppo)
     return make_varibad(tasks, entropy_coeff=weight, **arguments)
