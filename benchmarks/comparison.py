@@ -10,11 +10,13 @@ has recorded of it, alone on the machine: run that first.
 
 `--tuned` tunes each method alike before: a sweep of sixteen settings, four of its step
 in adaptation and four of its step in meta-training, a quarter to twice its defaults,
-each one other seed for half of the steps; what returns most after adaptation to
-held-out goals is taken. It is then evaluated on goals that no sweep has seen.
+each one other seed for half of the steps; then the four that return most after
+adaptation to held-out goals, each three more seeds for all of them, the mean of which
+decides. It is then evaluated on goals that no sweep has seen. For what is no
+meta-learner, the sweep decides.
 
-Methods already recorded with the same settings are not run again, nor what a sweep in
-`--sweeps` has run; `--methods` without one runs none. Writes JSON, draws
+Methods already recorded with the same settings are not run again, nor a sweep that is
+recorded or in `--sweeps`; `--methods` without one runs none. Writes JSON, draws
 `docs/comparison.png` or `docs/comparison-tuned.png` and lays out the tables of
 `docs/results/methods.md`.
 """
@@ -36,6 +38,7 @@ from metarl_jax.intervals import interquartile_mean, summarise
 from metarl_jax.options import written
 from metarl_jax.plotting import PALETTE
 
+CLI = [sys.executable, "-m", "metarl_jax.cli"]
 ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent / "results" / "comparison.json"
 TUNED = RECORD.with_stem("comparison-tuned")
@@ -86,6 +89,8 @@ NAMES = {
 SYMBOLS = {"inner_lr": "α", "outer_lr": "β", "max_kl": "δ", "clip_range": "ε"}
 FACTORS = (0.25, 0.5, 1.0, 2.0)  # of the defaults, of either of two options
 SEARCH_SEED, GOALS = 100, 1
+NUM_FINALISTS, FINAL_SEEDS = 4, 3
+NOT_META = ("pretraining", "task-shown")  # their sweeps decide alone
 # Metrics of so many environment steps (in rounds of one seed) are averaged.
 SMOOTHED_ROUNDS = 12
 
@@ -103,50 +108,86 @@ def varied(method: str) -> dict[str, list[float]]:
     }
 
 
-def search(method: str, directory: Path, options: list[str]) -> dict:
-    """Sweeps a method's settings as a user would, and returns what was found."""
-    vary = varied(method)
+def search(method: str, directory: Path, options: list[str], known: dict) -> dict:
+    """Tunes a method as a user would, and returns what was found.
+
+    Args:
+      method: its name.
+      directory: of sweeps and of what they trained.
+      options: of the command line.
+      known: what was found before; its sweep is taken where it is of the same settings.
+    """
     whole = metarl_jax.make_experiment(WORLD, method=method).num_steps
-    command = [sys.executable, "-m", "metarl_jax.cli", "sweep", WORLD]
-    command += ["--method", method, "--num-steps", str(max(1, whole // 2)), *options]
-    command += ["--seed", str(SEARCH_SEED), "--output-dir", str(directory / method)]
-    for name, values in vary.items():
-        command += ["--vary", name.replace("_", "-"), *map(str, values)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads((directory / method / "sweep.json").read_text())
-    runs = [
-        {**row["options"], "return_mean": row.get("return_mean")}
-        for row in found["runs"]
-    ]
-    return {
-        "vary": vary,
-        "num_steps": found["options"]["num_steps"],
+    sweep = {
+        "vary": varied(method),
+        "num_steps": max(1, whole // 2),
         "seed": SEARCH_SEED,
+    }
+    same = {name: known.get(name) for name in sweep} == sweep
+    runs = known["runs"] if same else _swept(method, directory, options, sweep)
+    if method in NOT_META:
+        best = {name: runs[0][name] for name in sweep["vary"]}
+        return {**sweep, "runs": runs, "chosen": best}
+    finalists = []
+    for i, row in enumerate(runs[:NUM_FINALISTS]):
+        setting = {name: row[name] for name in sweep["vary"]}
+        run_dir = directory / f"{method}-finalists" / str(i)
+        seeds = ["--seed", str(SEARCH_SEED + 1), *written(setting)]
+        train(method, FINAL_SEEDS, [*options, *seeds], run_dir)
+        found = json.loads((run_dir / "evaluation.json").read_text())
+        names = ("return_mean", "return_mean_by_seed")
+        finalists.append({"options": setting, **{name: found[name] for name in names}})
+    finalists.sort(key=lambda row: -row["return_mean"][-1])
+    return {
+        **sweep,
         "runs": runs,
-        "chosen": found["runs"][0]["options"],
+        "finalists": finalists,
+        "chosen": finalists[0]["options"],
     }
 
 
-def run(method: str, num_seeds: int, options: list[str], sweeps: Path | None) -> dict:
+def _swept(method, directory, options, sweep):
+    """Returns the settings of a sweep and what each returned, best first."""
+    command = [*CLI, "sweep", WORLD, "--method", method, *options]
+    command += ["--num-steps", str(sweep["num_steps"]), "--seed", str(sweep["seed"])]
+    command += ["--output-dir", str(directory / method)]
+    for name, values in sweep["vary"].items():
+        command += ["--vary", name.replace("_", "-"), *map(str, values)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = json.loads((directory / method / "sweep.json").read_text())
+    return [
+        {**row["options"], "return_mean": row.get("return_mean")}
+        for row in found["runs"]
+    ]
+
+
+def train(method: str, num_seeds: int, options: list[str], run_dir: Path) -> None:
+    """Trains and evaluates a method as a user would; one that was stopped goes on."""
+    if run_dir.exists():
+        command = ["--resume", str(run_dir)]
+    else:
+        command = [WORLD, "--method", method, *options]
+        command += ["--num-seeds", str(num_seeds), "--output-dir", str(run_dir)]
+    command = [*CLI, "train", *command]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def run(method: str, num_seeds: int, options: list[str], found: dict | None) -> dict:
     """Trains and evaluates one method as a user would, and reads its records.
 
     Args:
       method: its name.
       num_seeds: in one program.
       options: of the command line.
-      sweeps: where it is tuned before, and then evaluated on other goals; None takes
-        the defaults.
+      found: by the search that tuned it, which is then evaluated on other goals; None
+        takes the defaults.
     """
-    found = None if sweeps is None else search(method, sweeps, options)
-    cli = [sys.executable, "-m", "metarl_jax.cli"]
+    chosen = [] if found is None else written(found["chosen"])
     with tempfile.TemporaryDirectory() as directory:
         run_dir = Path(directory) / method
-        command = [*cli, "train", WORLD, "--method", method, *options]
-        command += ["--num-seeds", str(num_seeds), "--output-dir", str(run_dir)]
-        command += [] if found is None else written(found["chosen"])
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        train(method, num_seeds, [*options, *chosen], run_dir)
         if found is not None:
-            command = [*cli, "evaluate", str(run_dir), "--seed", str(GOALS)]
+            command = [*CLI, "evaluate", str(run_dir), "--seed", str(GOALS)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         evaluation = json.loads((run_dir / "evaluation.json").read_text())
         lines = (run_dir / "metrics.jsonl").read_text().splitlines()
@@ -365,9 +406,11 @@ def main() -> None:
     same = {name: recorded.get(name) for name in key} == key and not args.again
     records = recorded["methods"] if same else {}
     for method in args.methods:
-        if method not in records:
-            sweeps = args.sweeps if args.tuned else None
-            records[method] = run(method, args.num_seeds, options, sweeps)
+        known = records.get(method, {}).get("search", {})
+        old = args.tuned and method not in NOT_META and "finalists" not in known
+        if method not in records or old:
+            found = search(method, args.sweeps, options, known) if args.tuned else None
+            records[method] = run(method, args.num_seeds, options, found)
             write(output, {**key, "methods": records})
         curve = ", ".join(f"{x:.2f}" for x in records[method]["return_mean"])
         print(

@@ -101,8 +101,8 @@ def varibad_gridworld(
     def drawn(returns):
         return lambda _: Measurement(returns())
 
-    # As the authors' code shows a cell. Of cells shown one-hot agents learn more slowly,
-    # and settle on worse ways through the first episode.
+    # As the authors' code shows a cell. Shown it one-hot, agents learn more slowly, and
+    # settle on worse ways through the first episode.
     shown = {"observation": "coordinates"}
 
     def trained(experiment, **options):
