@@ -103,15 +103,15 @@ def varibad_gridworld(
 
     # As the authors' code shows a cell. Shown it one-hot, agents learn more slowly, and
     # settle on worse ways through the first episode.
-    shown = {"observation": "coordinates"}
+    shown: CellObservation = "coordinates"
 
     def trained(experiment, **options):
         def returns(algorithm, agent):
             return on_every_goal(
-                algorithm.policy, agent, num_trials=num_learned, **shown
+                algorithm.policy, agent, num_trials=num_learned, observation=shown
             )
 
-        return learned(experiment, {**shown, **options}, returns)
+        return learned(experiment, {"observation": shown, **options}, returns)
 
     row = functools.partial(episode_cells, optima=BAYES_OPTIMUM)
     return Table(
