@@ -142,7 +142,7 @@ def varibad_gridworld(
         ),
         notes=(
             "The first two rows are exact. No agent that must find the goal has more "
-            "than the second in any episode. RL² and VariBAD are trained on trials of "
-            "four episodes, three seeds each.",
+            "than the second in any episode. RL² and VariBAD see the coordinates of "
+            "their cell, and are trained on trials of four episodes, three seeds each.",
         ),
     )
