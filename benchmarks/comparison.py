@@ -23,6 +23,7 @@ recorded or in `--sweeps`; `--methods` without one runs none. Writes JSON, draws
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -163,9 +164,10 @@ def _swept(method, directory, options, sweep):
 
 def train(method: str, num_seeds: int, options: list[str], run_dir: Path) -> None:
     """Trains and evaluates a method as a user would; one that was stopped goes on."""
-    if run_dir.exists():
+    if (run_dir / "config.json").exists():
         command = ["--resume", str(run_dir)]
-    else:
+    else:  # killed before its first record, there is nothing to go on with
+        shutil.rmtree(run_dir, ignore_errors=True)
         command = [WORLD, "--method", method, *options]
         command += ["--num-seeds", str(num_seeds), "--output-dir", str(run_dir)]
     command = [*CLI, "train", *command]
